@@ -1,0 +1,1 @@
+"""Cameras, rotations, similarity fits, spherical harmonics, Gaussians and their files; pure numpy."""
