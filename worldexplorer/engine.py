@@ -190,7 +190,11 @@ class Engine(Protocol):
     label: str
     """What images and reports are marked with."""
     licence: str
+    remedy: str
+    """What to do where the engine cannot run."""
     image_size: int
+    stage_weights: tuple[float, float, float]
+    """Rough shares of a job's time by stage; only the estimate of the time left uses them."""
     defaults: StageDefaults
 
     def describe(self) -> dict[str, Any]:

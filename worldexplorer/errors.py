@@ -90,6 +90,10 @@ class InfrastructureError(WorldExplorerError):
     error_class = ErrorClass.INFRASTRUCTURE
 
 
+class DamagedInputError(InfrastructureError):
+    """A committed file is gone or changed: trying again does not help, making it again does."""
+
+
 class DefectError(WorldExplorerError):
     """This program made something it should not have: a validation of its own output failed."""
 
@@ -111,6 +115,17 @@ def classify(error: BaseException) -> ErrorClass:
     if isinstance(error, OSError) and error.errno in _MACHINE_ERRNOS:
         return ErrorClass.INFRASTRUCTURE
     return ErrorClass.DEFECT
+
+
+def describe_error(error: BaseException) -> tuple[str, str, str]:
+    """What is wrong, where, and what to do, of any exception."""
+    if isinstance(error, WorldExplorerError):
+        return error.what, error.where, error.remedy
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full ({error.strerror})", str(error.filename or ""), "free some space and run it again"
+    if classify(error) is ErrorClass.OUT_OF_MEMORY:
+        return f"out of memory ({error})", "", "reduce --num_images_for_vggt, or run fewer samples with --indices"
+    return f"{type(error).__name__}: {error}", "", ""
 
 
 _MACHINE_ERRNOS = frozenset(

@@ -1,0 +1,133 @@
+"""Attempts: private folders that a stage works in until its result is committed.
+
+An attempt is a folder `<job>/.attempts/<stage>-<fingerprint>-<random>/` with
+
+    STAGE/    the files to commit, laid out as the job's folder will be
+    work/     what a resumed stage goes on from (done marks, checkpoints); never published
+    lock      held by the living owner
+
+A process that dies gives up its lock with its life, so the next one takes its attempt over and goes on where it was.
+Two living processes never share an attempt. Where the storage is remote, attempts live in a local scratch folder.
+
+Example:
+    >>> with claim_attempt(storage, job, "splat", fingerprint) as attempt:
+    ...     (attempt.out / "splat").mkdir()
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import logging
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from worldexplorer import layout
+from worldexplorer.layout import JobId
+from worldexplorer.storage import Storage
+
+_logger = logging.getLogger(__name__)
+_LOCK = "lock"
+_FINGERPRINT_CHARACTERS = 12
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A claimed attempt.
+
+    Attributes:
+        name: unique within the job.
+        out: the folder of the files to commit.
+        work: the folder of what a resumed stage goes on from.
+        resumed: whether a dead process left work here.
+    """
+
+    name: str
+    out: Path
+    work: Path
+    resumed: bool
+
+
+@contextmanager
+def claim_attempt(storage: Storage, job: JobId, stage: str, fingerprint: str) -> Iterator[Attempt]:
+    """A dead process's attempt at the same result, or a new one; this process's alone until the block ends."""
+    folder = _local_attempts(storage, job)
+    folder.mkdir(parents=True, exist_ok=True)
+    prefix = f"{stage}-{fingerprint[:_FINGERPRINT_CHARACTERS]}-"
+    for candidate in sorted(folder.glob(f"{prefix}*")):
+        lock = _try_lock(candidate)
+        if lock is not None:
+            try:
+                _logger.info("going on with what an interrupted run left in %s", candidate.name)
+                yield _prepared(candidate, stage, resumed=True)
+            finally:
+                os.close(lock)
+            return
+    # The folder gets its name after its lock, so that nobody ever meets a folder of that name without one.
+    name = f"{prefix}{secrets.token_hex(4)}"
+    unnamed = folder / f"new-{name}"
+    unnamed.mkdir()
+    lock = _try_lock(unnamed, create=True)
+    assert lock is not None, "a folder with a random name has no other owner"
+    try:
+        yield _prepared(unnamed.rename(folder / name), stage, resumed=False)
+    finally:
+        os.close(lock)
+
+
+def discard_attempt(storage: Storage, job: JobId, name: str) -> None:
+    """Remove an attempt of this process, locally and in the storage."""
+    shutil.rmtree(_local_attempts(storage, job) / name, ignore_errors=True)
+    storage.delete_tree(layout.attempt_folder(job, name))
+
+
+def discard_dead_attempts(storage: Storage, job: JobId, stage: str) -> None:
+    """Remove every attempt at a stage whose owner is gone."""
+    folder = _local_attempts(storage, job)
+    for candidate in sorted(folder.glob(f"{stage}-*")):
+        lock = _try_lock(candidate)
+        if lock is not None:
+            try:
+                discard_attempt(storage, job, candidate.name)
+            finally:
+                os.close(lock)
+
+
+def _local_attempts(storage: Storage, job: JobId) -> Path:
+    root = storage.local_root()
+    if root is None:
+        name = hashlib.sha256(storage.uri.encode()).hexdigest()[:_FINGERPRINT_CHARACTERS]
+        root = Path(os.environ.get("WORLDEXPLORER_SCRATCH") or tempfile.gettempdir()) / f"worldexplorer-{name}"
+    return root / layout.attempts_folder(job)
+
+
+def _prepared(folder: Path, stage: str, *, resumed: bool) -> Attempt:
+    attempt = Attempt(name=folder.name, out=folder / stage, work=folder / "work", resumed=resumed)
+    attempt.out.mkdir(exist_ok=True)
+    attempt.work.mkdir(exist_ok=True)
+    return attempt
+
+
+def _try_lock(folder: Path, *, create: bool = False) -> int | None:
+    """The handle of the attempt's lock, or None where its owner lives or the attempt is gone."""
+    path = folder / _LOCK
+    try:
+        handle = os.open(path, os.O_RDWR | (os.O_CREAT if create else 0))
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # The owner may have removed the folder between the open and the lock.
+        still_there = os.fstat(handle).st_nlink > 0
+    except BlockingIOError:
+        still_there = False
+    if not still_there:
+        os.close(handle)
+        return None
+    return handle

@@ -1,0 +1,172 @@
+"""Run a batch on this machine: plan, run, summarise.
+
+Example:
+    >>> outcome = run_batch(RunConfig(BatchConfig(dataset_dir="data", engine="preview")), listener)
+    >>> outcome.exit_code, outcome.summary["failed_indices"]
+    (0, '')
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from worldexplorer import layout
+from worldexplorer.config import RunConfig
+from worldexplorer.dataset import Dataset, Job, load_dataset, require_jobs, resolve_jobs
+from worldexplorer.engine import Engine
+from worldexplorer.engines import load_engine
+from worldexplorer.errors import UsageError
+from worldexplorer.events import BatchFinished, BatchStarted, Event, JobFinished, JobStarted, LogLine, StageFinished
+from worldexplorer.extras import write_extras
+from worldexplorer.plan import BatchPlan, JobPlan, NotRun, make_plan, new_run_id
+from worldexplorer.selection import IndexSelection
+from worldexplorer.stage import DEFINITIONS
+from worldexplorer.storage import Storage, open_storage
+from worldexplorer.summary import write_summary
+from worldexplorer.trajectory.own_paths import load_trajectories
+from worldexplorer.worker import run_jobs
+
+EXIT_SUCCESS = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_WAITING = 3
+
+
+class Interrupted(Exception):  # noqa: N818 (an outcome a caller turns into an exit code, not a mistake)
+    """The run was stopped by a signal; its summary is written."""
+
+    def __init__(self, summary: dict[str, Any], signal_number: int) -> None:
+        self.summary = summary
+        self.signal_number = signal_number
+        super().__init__("interrupted")
+
+
+@dataclass(frozen=True)
+class BatchOutcome:
+    """How a batch ended."""
+
+    summary: dict[str, Any]
+    exit_code: int
+
+
+@dataclass(frozen=True)
+class PreparedBatch:
+    """A batch that is planned and has not begun."""
+
+    run: RunConfig
+    dataset: Dataset
+    engine: Engine
+    storage: Storage
+    plan: BatchPlan
+
+
+def prepare_batch(run: RunConfig) -> PreparedBatch:
+    """Read the data set, load the engine and plan; UsageError for everything that is wrong with the command."""
+    known = load_trajectories(Path(run.trajectory.root_dir)) if run.trajectory.root_dir is not None else None
+    dataset = load_dataset(
+        Path(run.batch.dataset_dir),
+        confine_paths=run.batch.confine_paths,
+        trajectory_names=known,
+    )
+    selection = IndexSelection.parse(run.batch.indices) if run.batch.indices else None
+    jobs = resolve_jobs(dataset, selection)
+    require_jobs(jobs, dataset)
+    engine = load_engine(run.batch)
+    storage = open_storage(run.batch.output_base)
+    for job in jobs.jobs:
+        for definition in DEFINITIONS:
+            if definition.number in run.batch.only_stages:
+                definition.settings(job, run, engine)  # refuses settings that cannot be, before anything is written
+    plan = make_plan(storage, run, jobs, engine, new_run_id(), DEFINITIONS)
+    return PreparedBatch(run, dataset, engine, storage, plan)
+
+
+def require_engine(prepared: PreparedBatch) -> None:
+    """Refuse a batch that its engine cannot run here; UsageError saying what is missing and what to do."""
+    run = prepared.run
+    missing = prepared.engine.check(
+        run.batch.only_stages, run.scaffold.scaffold_method, run.scaffold.traj_prior
+    )
+    if missing:
+        raise UsageError(
+            f"the {prepared.engine.name} engine cannot run this here: " + "; ".join(missing),
+            where=f"--engine {prepared.engine.name}",
+            remedy=prepared.engine.remedy,
+        )
+
+
+def run_batch(prepared: PreparedBatch, listener: Callable[[Event], None]) -> BatchOutcome:
+    """Run what is planned and write the summary, whatever happens on the way; Interrupted after a signal."""
+    started = time.perf_counter()
+    run, storage, plan = prepared.run, prepared.storage, prepared.plan
+    require_engine(prepared)
+    storage.create(layout.plan(plan.run_id), plan.file.to_json())
+    finished = [one for one in plan.jobs if one.is_finished and not one.problem]
+    pending = [one for one in plan.jobs if one not in finished]
+    listener(BatchStarted(plan.run_id, len(plan.jobs), len(finished), prepared.engine.label))
+    for warning in (*prepared.dataset.warnings, *plan.file.warnings):
+        listener(LogLine("WARNING", warning))
+    for one in finished:
+        _report_finished(storage, run, one, listener)
+    ended: set[layout.JobId] = set()
+
+    def listen(event: Event) -> None:
+        if isinstance(event, JobFinished):
+            ended.add(event.job)
+        listener(event)
+
+    stopped_by: int | None = None
+    reason = "an earlier job failed, and --continue_on_error was not given"
+    try:
+        run_jobs(
+            run,
+            plan.run_id,
+            [one.job for one in pending],
+            listen,
+            stop_on_failure=not run.batch.continue_on_error,
+        )
+    except KeyboardInterrupt as interrupt:
+        stopped_by = int(interrupt.args[0]) if interrupt.args else 2
+        reason = "the run was interrupted"
+    not_run = [one.job for one in pending if one.job.id not in ended]
+    if not_run:
+        _note_not_run(storage, plan, not_run, reason)
+    summary = write_summary(
+        storage,
+        plan.run_id,
+        elapsed_seconds=time.perf_counter() - started,
+        interrupted=stopped_by is not None,
+    )
+    listener(BatchFinished(summary))
+    if stopped_by is not None:
+        raise Interrupted(summary, stopped_by)
+    return BatchOutcome(summary, exit_code(summary))
+
+
+def exit_code(summary: dict[str, Any]) -> int:
+    """0 all good; 1 something failed or did not run; 3 nothing failed but something waits for a person."""
+    if summary["failed"] or summary["skipped"]:
+        return EXIT_FAILED
+    return EXIT_WAITING if summary["waiting"] else EXIT_SUCCESS
+
+
+def _report_finished(
+    storage: Storage, run: RunConfig, one: JobPlan, listener: Callable[[Event], None]
+) -> None:
+    """Tell of a job whose results are all there, and make its extras if they are not."""
+    listener(JobStarted(one.job.id, one.stages))
+    for decision in one.decisions:
+        record = decision.existing.record
+        assert record is not None, "a finished job has its records"
+        listener(StageFinished(one.job.id, decision.stage, True, record.seconds, record.metrics))
+    write_extras(storage, one.job, all_frames=run.scaffold.output_all_seva_frames)
+    listener(JobFinished(one.job.id, None))
+
+
+def _note_not_run(storage: Storage, plan: BatchPlan, jobs: list[Job], reason: str) -> None:
+    not_run = tuple(NotRun(index=job.index, variant=job.variant, reason=reason) for job in jobs)
+    storage.write(layout.plan(plan.run_id), plan.file.model_copy(update={"not_run": not_run}).to_json())

@@ -1,0 +1,94 @@
+"""What a stage is given and what it gives back.
+
+A room (scaffold, trajectory, splat) supplies one :class:`StageDefinition`; :mod:`worldexplorer.stage` runs it. The
+room's `produce` writes files below `context.out`, laid out as the job's folder, and may keep what it needs to go on
+after a crash below `context.work`. It never touches the storage.
+
+Example:
+    >>> def produce(context: StageContext[SplatSettings]) -> Outcome:
+    ...     points = context.inputs.path("scenes/index_0000_3.0/img2trajvid/vggt_pcl.ply")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from worldexplorer.records import InputEntry, Quality
+
+if TYPE_CHECKING:
+    from worldexplorer.config import RunConfig
+    from worldexplorer.dataset import Job
+    from worldexplorer.engine import Engine
+    from worldexplorer.progress import Progress
+    from worldexplorer.records import StageRecord
+
+Settings = TypeVar("Settings")
+
+
+class InputFiles(Protocol):
+    """The files of the stage before, as its record names them."""
+
+    record: StageRecord
+
+    def path(self, relative: str) -> Path:
+        """A local file to read, checked against the record once; `relative` to the job's folder."""
+
+    def paths(self, folder: str) -> list[Path]:
+        """Every file the record names below a folder, in order of names."""
+
+    def folder(self, relative: str) -> Path | None:
+        """A local folder with every file the record names below it, None where it names none."""
+
+
+@dataclass(frozen=True)
+class StageContext(Generic[Settings]):
+    """One stage of one job, ready to run.
+
+    Attributes:
+        settings: the room's own settings, with the sample's values in place.
+        inputs: the files of the stage before; None for the first.
+        out: where the files to commit go.
+        work: where what a resumed stage goes on from goes; empty at first.
+    """
+
+    job: Job
+    settings: Settings
+    engine: Engine
+    seed: int
+    inputs: InputFiles | None
+    out: Path
+    work: Path
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage says of its result, besides the files."""
+
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    quality: Quality = "ok"
+    notes: tuple[str, ...] = ()
+    outputs: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StageDefinition(Generic[Settings]):
+    """A room, as the framework sees it.
+
+    Attributes:
+        settings: the room's settings for one job.
+        basis: the settings as JSON values, those only that change results.
+        source: what the first stage is made from; None for the others, which are made from the record before.
+        smaller: settings that need less memory and what they change, or None where nothing can be made smaller.
+    """
+
+    number: int
+    name: str
+    settings: Callable[[Job, RunConfig, Engine], Settings]
+    basis: Callable[[Settings], Mapping[str, Any]]
+    produce: Callable[[StageContext[Settings]], Outcome]
+    source: Callable[[Job, Settings], InputEntry] | None = None
+    smaller: Callable[[Settings], tuple[Settings, str] | None] = lambda settings: None

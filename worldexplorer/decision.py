@@ -1,0 +1,253 @@
+"""What to do with one stage of one job: run it, reuse its result, or refuse, and why.
+
+The plan, the dry run and the run itself ask the same function, so that what is printed is what happens.
+
+| what is there                                           | decision                                        |
+|---------------------------------------------------------|-------------------------------------------------|
+| the stage before is neither selected nor there          | refuse: run that stage first                    |
+| no record                                               | run                                             |
+| `--force`                                               | run, replacing                                  |
+| a record whose fingerprint differs                      | refuse: both values, and `--force`              |
+| a record with files missing or changed                  | run, healing                                    |
+| a record made from an input that was since made again   | run (refuse if the stage is not selected)       |
+| else                                                    | reuse                                           |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from worldexplorer import layout
+from worldexplorer.config import STAGE_NAMES, RunConfig
+from worldexplorer.context import StageDefinition
+from worldexplorer.dataset import Job
+from worldexplorer.engine import Engine
+from worldexplorer.errors import UserError, WorldExplorerError
+from worldexplorer.fingerprint import differences, fingerprint
+from worldexplorer.records import InputEntry, StageRecord
+from worldexplorer.storage import NotFoundError, Storage
+from worldexplorer.verify import changed_files
+
+
+class Action(StrEnum):
+    """What happens to a stage."""
+
+    RUN = "run"
+    REUSE = "reuse"
+    REFUSE = "refuse"
+
+
+@dataclass(frozen=True)
+class Existing:
+    """A stage's record as it was found, with the version a replacement must name."""
+
+    record: StageRecord | None
+    version: str | None = None
+    unreadable: WorldExplorerError | None = None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What happens to a stage and why.
+
+    Attributes:
+        basis: what the result depends on; empty where it was not needed to decide.
+        source: the input, as the new record will name it; its content is unknown while that is yet to be made.
+        existing: the record that is there.
+        error: why the stage is refused.
+    """
+
+    stage: str
+    action: Action
+    reason: str
+    basis: Mapping[str, Any] = field(default_factory=dict)
+    source: InputEntry | None = None
+    existing: Existing = field(default_factory=lambda: Existing(None))
+    error: WorldExplorerError | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of the result that the stage has or will have."""
+        return fingerprint(self.basis)
+
+
+def read_existing(storage: Storage, job: Job, stage: str) -> Existing:
+    """The record of a stage, if there is one."""
+    key = layout.record(job.id, stage)
+    try:
+        data, version = storage.read_versioned(key)
+    except NotFoundError:
+        return Existing(None)
+    try:
+        return Existing(StageRecord.from_json(data, where=key), version)
+    except WorldExplorerError as error:
+        return Existing(None, version, error)
+
+
+def stages_of(job: Job, run: RunConfig) -> tuple[str, ...]:
+    """The stages a job goes through in a run, in order.
+
+    A scaffold that the data set brings is taken in whenever a later stage needs it, selected or not.
+    """
+    numbers = set(run.batch.only_stages)
+    if job.scaffold_path is not None and numbers & {1, 2}:
+        numbers.add(1)
+    return tuple(name for number, name in STAGE_NAMES.items() if number in numbers)
+
+
+def decide_job(
+    storage: Storage,
+    definitions: Sequence[StageDefinition[Any]],
+    job: Job,
+    run: RunConfig,
+    engine: Engine,
+) -> list[Decision]:
+    """The decisions of a job's stages, in order; nothing after a refusal, which may be that of a stage not selected."""
+    stages = stages_of(job, run)
+    decisions: list[Decision] = []
+    upstream: Decision | None = None
+    for definition in definitions:
+        if len(decisions) == len(stages):
+            break
+        selected = definition.name in stages
+        decision = decide(storage, definition, job, run, engine, upstream, selected=selected)
+        if selected or decision.action is Action.REFUSE:
+            decisions.append(decision)
+        if decision.action is Action.REFUSE:
+            break
+        upstream = decision
+    return decisions
+
+
+def decide(
+    storage: Storage,
+    definition: StageDefinition[Any],
+    job: Job,
+    run: RunConfig,
+    engine: Engine,
+    upstream: Decision | None,
+    *,
+    selected: bool,
+) -> Decision:
+    """What to do with one stage, given what happens to the one before it."""
+    existing = read_existing(storage, job, definition.name)
+    if not selected:
+        return _as_input(storage, definition, job, existing, upstream)
+    settings = definition.settings(job, run, engine)
+    source = definition.source(job, settings) if definition.source else _source(upstream)
+    basis = {
+        "stage": definition.name,
+        "settings": dict(definition.basis(settings)),
+        "engine": engine.describe(),
+        "seed": run.batch.seed,
+        "input": source.fingerprint,
+    }
+    known = Decision(definition.name, Action.RUN, "no result yet", basis, source, existing)
+    if run.batch.force:
+        return _with(known, Action.RUN, "forced: replaces what is there" if existing.version else "no result yet")
+    if existing.unreadable is not None:
+        return _refused(known, existing.unreadable)
+    record = existing.record
+    if record is None:
+        return known
+    if record.fingerprint != known.fingerprint:
+        return _refused(known, _changed_error(record, known, definition))
+    damage = changed_files(storage, job.id, record)
+    if damage:
+        return _with(known, Action.RUN, f"heals {damage[0]}" + (f" and {len(damage) - 1} more" if damage[1:] else ""))
+    if record.input is not None and source.content and record.input.content != source.content:
+        return _with(known, Action.RUN, f"its {source.stage} was made again")
+    if upstream is not None and upstream.action is Action.RUN:
+        return _with(known, Action.REUSE, f"if the {upstream.stage} comes out the same again")
+    return _with(known, Action.REUSE, "finished before" if record.published else "finished before; publishing is not")
+
+
+def _as_input(
+    storage: Storage, definition: StageDefinition[Any], job: Job, existing: Existing, upstream: Decision | None
+) -> Decision:
+    """A stage that is not selected, as the input of one that is."""
+    known = Decision(definition.name, Action.REUSE, "finished before", existing=existing)
+    if existing.unreadable is not None:
+        return _refused(known, existing.unreadable)
+    record = existing.record
+    if record is None:
+        later = definition.number + 1
+        return _refused(
+            known,
+            UserError(
+                f"stage {later} requires stage {definition.number}, and there is no finished {definition.name}",
+                where=layout.record(job.id, definition.name),
+                remedy=f"run stage {definition.number} first, or leave --only_stages out",
+            ),
+        )
+    if upstream is not None and upstream.existing.record is not None and record.input is not None:
+        before = upstream.existing.record
+        if (record.input.fingerprint, record.input.content) != (before.fingerprint, before.content):
+            return _refused(known, _older_error(record, before, job))
+    damage = changed_files(storage, job.id, record)
+    if damage:
+        return _refused(
+            known,
+            UserError(
+                f"a file of stage {definition.number} is missing or was changed",
+                where=f"{layout.job_folder(job.id)}/{damage[0]}",
+                remedy=f"run stage {definition.number} again: it heals",
+            ),
+        )
+    return _with(known, Action.REUSE, "finished before", basis=record.basis)
+
+
+def _source(upstream: Decision | None) -> InputEntry:
+    assert upstream is not None, "only the first stage has no stage before it"
+    made = upstream.existing.record
+    content = made.content if made is not None and upstream.action is Action.REUSE else ""
+    return InputEntry(stage=upstream.stage, fingerprint=upstream.fingerprint, content=content)
+
+
+def _changed_error(record: StageRecord, known: Decision, definition: StageDefinition[Any]) -> UserError:
+    where = layout.record(layout.JobId(record.index, record.variant), record.stage)
+    stages = " ".join(str(number) for number in range(definition.number, 4))
+    same_but_input = {**record.basis, "input": None} == {**known.basis, "input": None}
+    if same_but_input and record.input is not None and record.input.stage != "photo":
+        return UserError(
+            f"stage {definition.number} output is older than its {record.input.stage}",
+            where=where,
+            remedy=f"replace it with --force --only_stages {stages}",
+        )
+    changes = "; ".join(differences(record.basis, known.basis))
+    return UserError(
+        f"stage {definition.number} has a result made with other settings ({changes})",
+        where=where,
+        remedy="use the settings it was made with, another --output_base, or replace it with --force",
+    )
+
+
+def _older_error(record: StageRecord, before: StageRecord, job: Job) -> UserError:
+    numbers = {"trajectory": 2, "splat": 3}
+    number = numbers[record.stage]
+    return UserError(
+        f"stage {number} output is older than its {before.stage}",
+        where=layout.record(job.id, record.stage),
+        remedy=f"run stage {number} again with --force --only_stages {number} {number + 1}".removesuffix(" 4"),
+    )
+
+
+def _with(decision: Decision, action: Action, reason: str, basis: Mapping[str, Any] | None = None) -> Decision:
+    return Decision(
+        decision.stage,
+        action,
+        reason,
+        decision.basis if basis is None else basis,
+        decision.source,
+        decision.existing,
+        decision.error,
+    )
+
+
+def _refused(decision: Decision, error: WorldExplorerError) -> Decision:
+    return Decision(
+        decision.stage, Action.REFUSE, str(error), decision.basis, decision.source, decision.existing, error
+    )

@@ -1,0 +1,51 @@
+"""Log lines that name their job and stage, and the tail of them that goes into a failure's record.
+
+Example:
+    >>> with LogTail() as tail:
+    ...     logging.getLogger("worldexplorer.x").warning("low light")
+    >>> tail.lines()
+    ['WARNING worldexplorer.x: low light']
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import traceback
+from collections import deque
+from types import TracebackType
+
+_TAIL_LINES = 40
+_SECRET = re.compile(r"\bhf_[A-Za-z0-9]{8,}\b|(?i:(?<=bearer )[A-Za-z0-9._~+/=-]{8,})")
+PACKAGE = "worldexplorer"
+
+
+def redact(text: str) -> str:
+    """The text without access tokens."""
+    return _SECRET.sub("[redacted]", text)
+
+
+class LogTail(logging.Handler):
+    """Keeps the last lines logged by this package while the `with` block runs."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self._lines: deque[str] = deque(maxlen=_TAIL_LINES)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep one line."""
+        self._lines.append(redact(f"{record.levelname} {record.name}: {record.getMessage()}"))
+
+    def lines(self, error: BaseException | None = None) -> list[str]:
+        """The kept lines, then the traceback of `error`."""
+        trace = [] if error is None else "".join(traceback.format_exception(error)).splitlines()
+        return [*self._lines, *(redact(line) for line in trace)]
+
+    def __enter__(self) -> LogTail:
+        logging.getLogger(PACKAGE).addHandler(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        logging.getLogger(PACKAGE).removeHandler(self)

@@ -1,0 +1,289 @@
+"""A triangle mesh of a range map, coarse where the surface is flat, cut where it jumps.
+
+Every pixel of the equirectangular map is a cell whose four corners take the mean inverse range of the pixels that meet
+there *and* belong to the same surface (inverse range is linear over a plane). Two neighbouring pixels belong to one
+surface when their ranges differ by at most `cut_ratio`; where they don't, each side ends at the border between them,
+smoothed so that it doesn't run in steps. Seen from the origin the mesh still covers every direction. Cells are merged, four into one, as long
+as their corners lie on one plane to within `FLATNESS`; a merged cell beside smaller ones takes over their corners, so
+that no crack opens between them.
+
+Frame: that of the world (x right, y up, z backward; row 0 straight up, the centre column forward, columns to the right).
+
+Example:
+    >>> mesh = build_mesh(np.full((180, 360), 25.0), cut_ratio=CUT_RATIO)     # a dome
+    >>> mesh.triangles.shape[1]
+    3
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldexplorer.errors import DefectError
+from worldexplorer.preview import threads as _threads  # noqa: F401  before numba, which reads its settings on import
+
+import numba  # isort: skip
+
+CUT_RATIO = 1.3
+"""Neighbouring pixels of a range map that differ by more than this factor belong to different surfaces."""
+
+FLATNESS = 2e-3
+"""How far, relative to the range, a corner may lie off the plane of the merged cell it belongs to."""
+
+CUT_SMOOTHING = 4
+"""Rounds in which every corner along a cut moves half way to the middle between its neighbours there."""
+
+MAXIMUM_CELL_DEGREES = 8.0
+"""No cell is larger, so that every triangle seen from inside stays well in front of or behind the camera."""
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """Triangles in space.
+
+    Attributes:
+        vertices: [V, 3] float64, metres, world frame.
+        triangles: [T, 3] int32 indices of vertices.
+    """
+
+    vertices: NDArray[np.float64]
+    triangles: NDArray[np.int32]
+
+
+def build_mesh(range_m: NDArray[np.floating], cut_ratio: float) -> Mesh:
+    """The mesh of a range map.
+
+    Args:
+        range_m: [H, W] metres along each pixel's ray, W = 2 H.
+        cut_ratio: largest factor between neighbours of one surface; infinity for a mesh that is never cut.
+
+    Raises:
+        DefectError: the map has another shape, or a range that is not finite and positive.
+    """
+    height, width = range_m.shape
+    if width != 2 * height or not (np.isfinite(range_m).all() and (range_m > 0).all()):
+        raise DefectError(f"a range map of {height} x {width} is not a full sphere of finite, positive ranges")
+    inverse = 1.0 / range_m.astype(np.float64)
+    corner_inverse, corner_surface, moved = _corners(inverse, np.log(cut_ratio))
+    largest = 1
+    while 2 * largest * 360 / width <= MAXIMUM_CELL_DEGREES and height % (2 * largest) == 0:
+        largest *= 2
+    cell_size = _merge_cells(corner_inverse, corner_surface, largest, FLATNESS)
+    nothing = np.empty((0, 3), dtype=np.int64)
+    triangles = np.empty((_triangulate(cell_size, corner_surface, nothing), 3), dtype=np.int64)
+    _triangulate(cell_size, corner_surface, triangles)
+    keys, indices = np.unique(triangles.ravel(), return_inverse=True)
+    corner, surface = np.divmod(keys, 4)
+    row, column = np.divmod(corner, width)
+    places = np.stack([row, column], axis=-1) + moved[row, column]
+    vertices = _directions(places, width) / corner_inverse[row, column, surface, None]
+    return Mesh(np.ascontiguousarray(vertices), indices.reshape(-1, 3).astype(np.int32))
+
+
+def _directions(places: NDArray[np.floating], width: int) -> NDArray[np.float64]:
+    """[..., 3] unit vectors to places [..., (row, column)] of a panorama `width` pixels wide; (0, 0) is its corner."""
+    up = np.pi / 2 - places[..., 0] * (2 * np.pi / width)
+    right = places[..., 1] * (2 * np.pi / width) - np.pi
+    return np.stack([np.cos(up) * np.sin(right), np.sin(up), -np.cos(up) * np.cos(right)], axis=-1)
+
+
+def _corners(
+    inverse: NDArray[np.float64], log_cut: float
+) -> tuple[NDArray[np.float64], NDArray[np.int8], NDArray[np.float32]]:
+    """Inverse ranges at the corners of pixels, one for each surface that ends there.
+
+    Returns:
+        [H + 1, W, 4] inverse ranges and [H + 1, W, 4] surfaces. The last axis is the pixel around the corner: north-west,
+        north-east, south-east, south-west. Pixels of one surface share its number (the least of their places) and value.
+        Last, [H + 1, W, 2] how far corners on cuts move, in rows and columns.
+    """
+    height, width = inverse.shape
+    # The rows beyond the poles hold the pixel across the pole's corner; they are dealt with below.
+    padded = np.pad(inverse, ((1, 1), (0, 0)), mode="edge")
+    west = np.roll(padded, 1, axis=1)
+    around = np.stack([west[:-1], padded[:-1], padded[1:], west[1:]], axis=-1)
+    joined = np.abs(np.log(around) - np.log(np.roll(around, -1, axis=-1))) <= log_cut
+    surface = _SURFACES[joined @ np.array([1, 2, 4, 8])]
+    corner_inverse = np.empty_like(around)
+    for place in range(4):
+        same = surface == surface[..., place : place + 1]
+        corner_inverse[..., place] = (around * same).sum(axis=-1) / same.sum(axis=-1)
+    for corner_row, pixel_row in ((0, 0), (height, height - 1)):
+        around_pole = np.log(inverse[pixel_row])
+        if np.ptp(around_pole) <= log_cut:
+            corner_inverse[corner_row] = inverse[pixel_row].mean()
+    return corner_inverse, surface, _smooth_cuts(~joined)
+
+
+def _smooth_cuts(cut: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """How far to move the corners along cuts so that these don't run in steps: [H + 1, W, 2] rows and columns.
+
+    Args:
+        cut: [H + 1, W, 4] whether a cut goes north, east, south and west from a corner.
+    """
+    moved = np.zeros((*cut.shape[:2], 2), dtype=np.float32)
+    between = cut.sum(axis=-1) == 2  # corners where cuts end or meet stay, and so do the poles
+    between[[0, -1]] = False
+    rows, columns = np.nonzero(between)
+    around = ((-1, 0), (0, 1), (1, 0), (0, -1))
+    for _ in range(CUT_SMOOTHING):
+        mean = np.zeros((len(rows), 2), dtype=np.float32)
+        for direction, (down, right) in enumerate(around):
+            neighbour = moved[rows + down, (columns + right) % cut.shape[1]] + np.array([down, right], dtype=np.float32)
+            mean += 0.5 * cut[rows, columns, direction, None] * neighbour
+        moved[rows, columns] = 0.5 * (moved[rows, columns] + mean)
+    return moved
+
+
+def _surface_table() -> NDArray[np.int8]:
+    """[16, 4] the surface of each of four pixels in a ring, by the bits of which neighbours are joined."""
+    table = np.empty((16, 4), dtype=np.int8)
+    for bits in range(16):
+        surface = [0, 1, 2, 3]
+        for _ in range(4):
+            for place in range(4):
+                if bits >> place & 1:
+                    neighbour = (place + 1) % 4
+                    surface[place] = surface[neighbour] = min(surface[place], surface[neighbour])
+        table[bits] = surface
+    return table
+
+
+_SURFACES = _surface_table()
+
+
+@numba.njit(cache=True)
+def _merge_cells(corner_inverse, corner_surface, largest, flatness):  # type: ignore[no-untyped-def]
+    """[H, W] the size in pixels of the square cell that every pixel belongs to: the largest that is whole and flat."""
+    rows, width = corner_inverse.shape[0] - 1, corner_inverse.shape[1]
+    size = np.zeros((rows, width), np.int32)
+    cell = largest
+    while cell >= 2:
+        for top in range(0, rows, cell):
+            for left in range(0, width, cell):
+                if (
+                    size[top, left] == 0
+                    and _is_one_surface(corner_surface, top, left, cell)
+                    and _is_flat(corner_inverse, top, left, cell, 2 * np.pi / width, flatness)
+                ):
+                    size[top : top + cell, left : left + cell] = cell
+        cell //= 2
+    return np.maximum(size, 1)
+
+
+@numba.njit(cache=True)
+def _is_one_surface(corner_surface, top, left, cell):  # type: ignore[no-untyped-def]
+    """Whether no cut runs through the inside of a cell."""
+    for row in range(top + 1, top + cell):
+        for column in range(left + 1, left + cell):
+            for place in range(4):
+                if corner_surface[row, column, place] != 0:
+                    return False
+    return True
+
+
+@numba.njit(cache=True)
+def _is_flat(corner_inverse, top, left, cell, step, flatness):  # type: ignore[no-untyped-def]
+    """Whether all corners of a cell lie on the plane q . x = 1 fitted to them, by relative range."""
+    width = corner_inverse.shape[1]
+    matrix = np.zeros((3, 3))
+    right_side = np.zeros(3)
+    points = np.empty(((cell + 1) * (cell + 1), 3))
+    count = 0
+    for row in range(top, top + cell + 1):
+        up = np.pi / 2 - row * step
+        for column in range(left, left + cell + 1):
+            place = _inner_place(row == top + cell, column == left + cell)
+            distance = 1.0 / corner_inverse[row, column % width, place]
+            right = column * step - np.pi
+            points[count, 0] = distance * np.cos(up) * np.sin(right)
+            points[count, 1] = distance * np.sin(up)
+            points[count, 2] = -distance * np.cos(up) * np.cos(right)
+            for first in range(3):
+                right_side[first] += points[count, first]
+                for second in range(3):
+                    matrix[first, second] += points[count, first] * points[count, second]
+            count += 1
+    # Points on a line fit any plane through it: the least ridge that makes the system solvable picks one.
+    ridge = 1e-12 * (matrix[0, 0] + matrix[1, 1] + matrix[2, 2])
+    for axis in range(3):
+        matrix[axis, axis] += ridge
+    plane = np.linalg.solve(matrix, right_side)
+    for point in range(count):
+        fitted = points[point, 0] * plane[0] + points[point, 1] * plane[1] + points[point, 2] * plane[2]
+        if abs(fitted - 1.0) > flatness:
+            return False
+    return True
+
+
+@numba.njit(cache=True)
+def _inner_place(at_bottom, at_right):  # type: ignore[no-untyped-def]
+    """The place, in the ring around a corner of a cell, of a pixel inside the cell."""
+    if at_bottom:
+        return 0 if at_right else 1
+    return 3 if at_right else 2
+
+
+@numba.njit(cache=True)
+def _triangulate(size, corner_surface, triangles):  # type: ignore[no-untyped-def]
+    """Fill `triangles` ([T, 3], corner number * 4 + surface) if it has room, and return T.
+
+    A cell with no smaller neighbour is two triangles, any other a fan around its centre.
+    """
+    rows, width = size.shape
+    outline = np.empty(4 * size.max(), np.int64)
+    count = 0
+    for top in range(rows):
+        for left in range(width):
+            cell = size[top, left]
+            if top % cell or left % cell:
+                continue
+            corners = 0
+            bottom, right = top + cell, left + cell
+            # Clockwise from the north-west corner; each side stops where cells beyond it that are smaller stop.
+            column = left
+            while column < right:
+                outline[corners] = _key(corner_surface, top, column, False, False)
+                corners += 1
+                column += min(size[top - 1, column], cell) if top > 0 else cell
+            row = top
+            while row < bottom:
+                outline[corners] = _key(corner_surface, row, right, False, True)
+                corners += 1
+                row += min(size[row, right % width], cell)
+            column = right
+            while column > left:
+                outline[corners] = _key(corner_surface, bottom, column, True, column == right)
+                corners += 1
+                column -= min(size[bottom, column - 1], cell) if bottom < rows else cell
+            row = bottom
+            while row > top:
+                outline[corners] = _key(corner_surface, row, left, row == bottom, False)
+                corners += 1
+                row -= min(size[row - 1, left - 1], cell)
+            if corners == 4:
+                if triangles.shape[0]:
+                    triangles[count, 0], triangles[count, 1], triangles[count, 2] = outline[0], outline[1], outline[2]
+                    triangles[count + 1, 0], triangles[count + 1, 1] = outline[0], outline[2]
+                    triangles[count + 1, 2] = outline[3]
+                count += 2
+                continue
+            centre = _key(corner_surface, top + cell // 2, left + cell // 2, False, False)
+            for side in range(corners):
+                if triangles.shape[0]:
+                    triangles[count, 0] = centre
+                    triangles[count, 1] = outline[side]
+                    triangles[count, 2] = outline[(side + 1) % corners]
+                count += 1
+    return count
+
+
+@numba.njit(cache=True)
+def _key(corner_surface, row, column, at_bottom, at_right):  # type: ignore[no-untyped-def]
+    """The number of a vertex: its corner and which of the surfaces that meet there the cell belongs to."""
+    width = corner_surface.shape[1]
+    place = _inner_place(at_bottom, at_right)
+    return (row * width + column % width) * 4 + corner_surface[row, column % width, place]

@@ -1,0 +1,205 @@
+"""The way back through blending: from the gradient of a loss by an image to its gradient by every Gaussian.
+
+With splats numbered front to back, C = sum_i c_i a_i T_i and T_(i+1) = T_i (1 - a_i), so that
+
+    dL / d a_i = T_i (g . c_i) - rest_i / (1 - a_i),    rest_i = g . (colour from behind i) + dL/dT T
+
+with g the gradient by the pixel's colour and T its transmittance in the end. `rest` before the first splat is known from the image,
+and each splat takes its own part out of it: the way back walks front to back like the way there, and makes the same choices.
+
+Example:
+    >>> seen, gradients = backward(rows, camera, rendering, by_image, by_transmittance)
+    >>> gradients.shape == (len(seen), 14)
+    True
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worldexplorer.preview import threads as _threads  # noqa: F401  before numba, which reads its settings on import
+from worldexplorer.preview.projection import (
+    BLUE,
+    GRADIENTS,
+    GREEN,
+    LOG_OPACITY,
+    RED,
+    XX,
+    XY,
+    YY,
+    Camera,
+    X,
+    Y,
+    project_backward,
+)
+from worldexplorer.preview.rasterizer import (
+    FLAGS,
+    HALF_PIXEL,
+    LANES,
+    LEAST_LIGHT,
+    LOG_LEAST_OPACITY,
+    LOG_MOST_OPACITY,
+    ONE,
+    SIDE,
+    STRIPES,
+    Rendering,
+    block_columns,
+    power_of_two,
+    stripe_rows,
+)
+
+from numba import njit, prange  # isort: skip
+
+_STATE = 5 * LANES
+"""Numbers of a block: transmittance, rest, and the gradient by red, green and blue of its pixels."""
+
+
+def backward(
+    rows: NDArray[np.float32],
+    camera: Camera,
+    rendering: Rendering,
+    by_image: NDArray[np.float32],
+    by_transmittance: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """The gradient of a loss by the Gaussians that show.
+
+    Args:
+        rows: [N, 14] Gaussians.
+        camera: who looks.
+        rendering: what `render` made of these two.
+        by_image: [3, H, W] float32, the loss's gradient by the image.
+        by_transmittance: [H, W] float32, its gradient by the transmittance.
+
+    Returns:
+        [V, 14] float32 gradients by the rows of the Gaussians `rendering.seen`.
+    """
+    stripe_numbers = _stripe_numbers(camera.height)
+    starts = _part_starts(rendering.spans, stripe_numbers)
+    parts = np.empty((starts[-1], GRADIENTS), np.float32)
+    sums = np.empty((len(rendering.seen), GRADIENTS), np.float32)
+    with _threads.PARALLEL_REGION:
+        _backward(
+            rendering.splats,
+            rendering.spans,
+            stripe_numbers,
+            starts,
+            rendering.image,
+            rendering.transmittance,
+            by_image,
+            by_transmittance,
+            parts,
+        )
+    _add_parts(starts, parts, sums)
+    return project_backward(rows, camera, rendering.seen, sums)
+
+
+@njit(cache=True)
+def _stripe_numbers(height):  # type: ignore[no-untyped-def]
+    """The stripe of every row of blocks, counted from the top."""
+    numbers = np.empty((height + SIDE - 1) // SIDE, np.int32)
+    for part in range(STRIPES):
+        first, last = stripe_rows(part, height)
+        numbers[first : last + 1] = 2 * part if 2 * part < STRIPES else 2 * part - STRIPES + 1
+    return numbers
+
+
+@njit(cache=True)
+def _part_starts(spans, stripe_numbers):  # type: ignore[no-untyped-def]
+    """Where the sums of a splat begin that its stripes write, one row each: [V + 1] int64."""
+    starts = np.empty(len(spans) + 1, np.int64)
+    starts[0] = 0
+    for i in range(len(spans)):
+        starts[i + 1] = starts[i] + stripe_numbers[spans[i, 1]] - stripe_numbers[spans[i, 0]] + 1
+    return starts
+
+
+@njit(cache=True)
+def _add_parts(starts, parts, sums):  # type: ignore[no-untyped-def]
+    """Add up what the stripes found of each splat, from the top of the image to its bottom."""
+    for i in range(len(sums)):
+        for column in range(GRADIENTS):
+            total = np.float32(0.0)
+            for part in range(starts[i], starts[i + 1]):
+                total += parts[part, column]
+            sums[i, column] = total
+
+
+@njit(cache=True, parallel=True)
+def _backward(splats, spans, stripe_numbers, starts, image, transmittance, by_image, by_transmittance, parts):  # type: ignore[no-untyped-def]
+    for part in prange(STRIPES):
+        first, last = stripe_rows(part, image.shape[1])
+        if first <= last:
+            blocks = _load(first, last, image, transmittance, by_image, by_transmittance)
+            _backward_stripe(splats, spans, stripe_numbers, starts, first, last, blocks, parts)
+
+
+@njit(cache=True)
+def _load(first_row, last_row, image, transmittance, by_image, by_transmittance):  # type: ignore[no-untyped-def]
+    """A stripe's blocks before the first splat."""
+    height, width = transmittance.shape
+    blocks = np.zeros((last_row - first_row + 1, (width + SIDE - 1) // SIDE, _STATE), np.float32)
+    blocks[:, :, :LANES] = ONE
+    for row in range(first_row * SIDE, min((last_row + 1) * SIDE, height)):
+        for column in range(width):
+            block = blocks[row // SIDE - first_row, column // SIDE]
+            k = SIDE * (row % SIDE) + column % SIDE
+            rest = by_transmittance[row, column] * transmittance[row, column]
+            for channel in range(3):
+                rest += by_image[channel, row, column] * image[channel, row, column]
+                block[(2 + channel) * LANES + k] = by_image[channel, row, column]
+            block[LANES + k] = rest
+    return blocks
+
+
+@njit(cache=True, fastmath=FLAGS, error_model="numpy")
+def _backward_stripe(splats, spans, stripe_numbers, starts, first_row, last_row, blocks, parts):  # type: ignore[no-untyped-def]
+    """Write the sums of every splat over the blocks of rows `first_row` to `last_row` into its row of `parts`."""
+    columns = blocks.shape[1]
+    lanes = np.empty(GRADIENTS * LANES, np.float32)
+    for i in range(len(splats)):
+        if spans[i, 1] < first_row or spans[i, 0] > last_row:
+            continue
+        splat = splats[i]
+        red, green, blue = splat[RED], splat[GREEN], splat[BLUE]
+        xx, xy, yy, log_opacity = splat[XX], splat[XY], splat[YY], splat[LOG_OPACITY]
+        lanes[:] = np.float32(0.0)
+        for row in range(max(spans[i, 0], first_row), min(spans[i, 1], last_row) + 1):
+            left, right = block_columns(splat, row, columns)
+            y = np.float32(SIDE * row) + HALF_PIXEL - splat[Y]
+            for column in range(left, right + 1):
+                block = blocks[row - first_row, column]
+                x = np.float32(SIDE * column) + HALF_PIXEL - splat[X]
+                for k in range(LANES):
+                    dx = x + np.float32(k % SIDE)
+                    dy = y + np.float32(k // SIDE)
+                    exponent = log_opacity + dx * (xx * dx + xy * dy) + yy * dy * dy
+                    opacity = power_of_two(min(exponent, LOG_MOST_OPACITY))
+                    opacity = opacity if exponent >= LOG_LEAST_OPACITY else np.float32(0.0)
+                    light = block[k]
+                    left_over = light - light * opacity
+                    unfinished = left_over >= LEAST_LIGHT
+                    weight = light * opacity if unfinished else np.float32(0.0)
+                    block[k] = left_over if unfinished else -abs(light)
+                    by_red, by_green, by_blue = block[2 * LANES + k], block[3 * LANES + k], block[4 * LANES + k]
+                    by_weight = by_red * red + by_green * green + by_blue * blue
+                    rest = block[LANES + k] - by_weight * weight
+                    block[LANES + k] = rest
+                    # q = opacity * dL / d opacity; at the greatest opacity nothing but colour has an influence.
+                    q = by_weight * weight - rest * opacity / (ONE - opacity)
+                    q = q if unfinished and exponent < LOG_MOST_OPACITY else np.float32(0.0)
+                    lanes[k] += q
+                    lanes[LANES + k] += q * dx
+                    lanes[2 * LANES + k] += q * dy
+                    lanes[3 * LANES + k] += q * dx * dx
+                    lanes[4 * LANES + k] += q * dx * dy
+                    lanes[5 * LANES + k] += q * dy * dy
+                    lanes[6 * LANES + k] += weight * by_red
+                    lanes[7 * LANES + k] += weight * by_green
+                    lanes[8 * LANES + k] += weight * by_blue
+        part = parts[starts[i] + stripe_numbers[max(spans[i, 0], first_row)] - stripe_numbers[spans[i, 0]]]
+        for column in range(GRADIENTS):
+            total = np.float32(0.0)
+            for k in range(LANES):
+                total += lanes[column * LANES + k]
+            part[column] = total

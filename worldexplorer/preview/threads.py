@@ -1,0 +1,122 @@
+"""Sets numba up before it is imported: how many threads, which threading layer, where compiled code is kept.
+
+Every module of the preview engine that uses numba imports this one first. What the environment says wins
+(`NUMBA_THREADING_LAYER`, `NUMBA_NUM_THREADS`, `NUMBA_CACHE_DIR`); otherwise
+
+* the threading layer is `workqueue`: the threads of the other layers spin while they wait, which on a machine with
+  other work to do costs more than the parallel loops gain;
+* there are as many threads as the processors this process may use, a container's quota included;
+* compiled code is kept beside the sources, or, where they are read-only, in the user's cache folder, or else in a
+  folder of the temporary directory that only this user can write (the files hold machine code).
+
+Work that falls apart into frames goes through :func:`for_each` and `nogil=True` functions. `workqueue` serves one caller
+at a time and aborts the process on a second: hold :data:`PARALLEL_REGION` around every call of a `parallel=True` function.
+
+Example:
+    >>> from worldexplorer.preview.threads import for_each
+    >>> import numba
+    >>> for_each(lambda frame: kernel(images[frame]), len(images), None, silent, "views")
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import stat
+import tempfile
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from worldexplorer.errors import InfrastructureError
+from worldexplorer.progress import Progress
+
+PARALLEL_REGION = threading.RLock()
+"""Held around calls of parallel kernels."""
+
+
+def usable_processors(cgroup_limit: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Processors this process may use: the scheduler's set, or less where the container has a quota.
+
+    Args:
+        cgroup_limit: the control group's file of quota and period ("200000 100000" or "max 100000").
+    """
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = cgroup_limit.read_text(encoding="ascii").split()
+    except (OSError, ValueError):  # no control groups, or the older layout: the scheduler's set is all there is to know
+        return available
+    if quota == "max":
+        return available
+    return max(1, min(available, math.ceil(int(quota) / int(period))))
+
+
+def cache_folder(sources: Path) -> Path | None:
+    """Where compiled code is kept: None for the usual place beside `sources`, else a folder that exists.
+
+    Raises:
+        InfrastructureError: no folder can be written, or the one in the temporary directory belongs to someone else.
+    """
+    if _is_writable(sources / "__pycache__"):
+        return None
+    home = os.environ.get("HOME")
+    users = os.environ.get("XDG_CACHE_HOME") or (f"{home}/.cache" if home else None)
+    if users and _is_writable(Path(users) / "worldexplorer" / "numba"):
+        return Path(users) / "worldexplorer" / "numba"
+    private = Path(tempfile.gettempdir()) / f"worldexplorer-numba-{os.getuid()}"
+    try:
+        private.mkdir(mode=0o700, exist_ok=True)
+        status = private.lstat()
+    except OSError as error:
+        raise InfrastructureError(
+            f"there is no folder to keep compiled code in: {error.strerror}",
+            where=str(private),
+            remedy="set NUMBA_CACHE_DIR to a folder that can be written",
+        ) from error
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise InfrastructureError(
+            "the folder for compiled code can be written by others",
+            where=str(private),
+            remedy="remove it, or set NUMBA_CACHE_DIR to a folder of your own",
+        )
+    return private
+
+
+def _is_writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
+def for_each(work: Callable[[int], None], count: int, threads: int | None, progress: Progress, what: str) -> None:
+    """Call `work` with 0 to `count` - 1, several at a time; what it raises, and what `progress` raises, ends the rest.
+
+    Args:
+        work: computes one item; gives up the interpreter's lock while it does.
+        count: of items.
+        threads: items at a time; None for as many as numba may use.
+        progress: told the items done, from the calling thread.
+        what: the word it is told.
+    """
+    pool = ThreadPoolExecutor(threads or int(os.environ["NUMBA_NUM_THREADS"]))
+    try:
+        for done, _ in enumerate(pool.map(work, range(count)), start=1):
+            progress(done, count, what)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _configure() -> None:
+    os.environ.setdefault("NUMBA_THREADING_LAYER", "workqueue")
+    os.environ.setdefault("NUMBA_NUM_THREADS", str(usable_processors()))
+    if not os.environ.get("NUMBA_CACHE_DIR"):
+        folder = cache_folder(Path(__file__).parent)
+        if folder is not None:
+            os.environ["NUMBA_CACHE_DIR"] = str(folder)
+
+
+_configure()

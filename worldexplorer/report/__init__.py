@@ -1,0 +1,1 @@
+"""What a person looks at when a job is done: contact sheets and videos."""

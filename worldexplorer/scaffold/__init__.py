@@ -1,0 +1,1 @@
+"""Stage 1: eight views around one place; numpy only, the models come from an engine."""

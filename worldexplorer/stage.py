@@ -1,0 +1,324 @@
+"""Run one stage of one job: reuse? -> run -> check -> commit -> publish.
+
+The same function serves the batch on this machine and a pod in a cluster. Its promise: it returns if and only if the
+stage's record is committed and its files are there; whatever else happens is written to `records/STAGE.failed.json`
+and raised as :class:`StageFailedError`.
+
+Example:
+    >>> runner = StageRunner(storage, run, engine, run_id="20260101T000000Z-1a2b3c4d")
+    >>> record = runner.run(job, "scaffold", silent)
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from worldexplorer import __version__, layout
+from worldexplorer.attempts import Attempt, claim_attempt, discard_attempt
+from worldexplorer.config import RunConfig
+from worldexplorer.context import StageContext, StageDefinition
+from worldexplorer.dataset import Job
+from worldexplorer.decision import Action, Decision, decide_job, stages_of
+from worldexplorer.engine import Engine
+from worldexplorer.errors import RETRIED, DamagedInputError, DefectError, ErrorClass, UserError, WorldExplorerError, classify, describe_error
+from worldexplorer.inputs import RecordedInputs
+from worldexplorer.log import LogTail, redact
+from worldexplorer.measure import Measurement
+from worldexplorer.progress import Progress
+from worldexplorer.publish import publish
+from worldexplorer.records import ErrorEntry, FileEntry, Retry, StageRecord
+from worldexplorer.scaffold.stage import SCAFFOLD
+from worldexplorer.splat.stage import SPLAT
+from worldexplorer.storage import AlreadyExistsError, ChangedError, LocalStorage, Storage
+from worldexplorer.trajectory.stage import TRAJECTORY
+from worldexplorer.versions import library_versions
+
+DEFINITIONS: tuple[StageDefinition[Any], ...] = (SCAFFOLD, TRAJECTORY, SPLAT)
+_BACKOFF_SECONDS = (2.0, 8.0)
+_logger = logging.getLogger(__name__)
+
+
+class StageFailedError(Exception):
+    """A stage failed and said so in its record."""
+
+    def __init__(self, record: StageRecord) -> None:
+        self.record = record
+        assert record.error is not None
+        super().__init__(f"{record.stage}: {record.error.message}")
+
+
+class StageRunner:
+    """Runs stages of jobs into one storage for one run.
+
+    Args:
+        storage: the `output_base`.
+        run: the whole configuration.
+        engine: the models.
+        run_id: named in every record.
+        definitions: the three rooms; tests may bring their own.
+        wait: sleeps between tries.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        run: RunConfig,
+        engine: Engine,
+        run_id: str,
+        definitions: Sequence[StageDefinition[Any]] = DEFINITIONS,
+        wait: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._storage = storage
+        self._run = run
+        self._engine = engine
+        self.run_id = run_id
+        self._definitions = definitions
+        self._wait = wait
+
+    def stages_of(self, job: Job) -> tuple[str, ...]:
+        """The stages the job goes through in this run, in order."""
+        return stages_of(job, self._run)
+
+    def decide(self, job: Job) -> list[Decision]:
+        """What would happen to the job's stages now."""
+        return decide_job(self._storage, self._definitions, job, self._run, self._engine)
+
+    def run(self, job: Job, stage: str, progress: Progress) -> StageRecord:
+        """Bring one stage of one job to its commit; StageFailedError, Cancelled."""
+        definition = next(one for one in self._definitions if one.name == stage)
+        started = datetime.now(UTC)
+        retries: list[Retry] = []
+        with LogTail() as tail, Measurement() as cost:
+            try:
+                decision = self._decision(job, stage)
+                if decision.existing.record is not None and not decision.existing.record.published:
+                    decision = self._finish_publish(job, decision)
+                if decision.action is Action.REFUSE:
+                    assert decision.error is not None
+                    raise decision.error
+                if decision.action is Action.REUSE:
+                    assert decision.existing.record is not None
+                    return decision.existing.record
+                with claim_attempt(self._storage, job.id, stage, decision.fingerprint) as attempt:
+                    draft = self._produce(definition, job, decision, attempt, progress, retries)
+                    finished = draft.model_copy(
+                        update={
+                            "started_at": started.isoformat(),
+                            "finished_at": datetime.now(UTC).isoformat(),
+                            "seconds": round(cost.seconds, 3),
+                            "peak_memory_mib": cost.peak_so_far_mib(),
+                            "retries": retries,
+                        }
+                    )
+                    return self._commit(job, attempt, decision, finished)
+            except Exception as error:
+                _logger.debug("stage %s of %s failed", stage, job.id, exc_info=True)
+                failure = self.record_failure(
+                    job, stage, error, started=started, seconds=cost.seconds, retries=retries, tail=tail
+                )
+                raise StageFailedError(failure) from error
+
+    def _decision(self, job: Job, stage: str) -> Decision:
+        decisions = {decision.stage: decision for decision in self.decide(job)}
+        refusal = next((one for one in decisions.values() if one.action is Action.REFUSE), None)
+        return decisions.get(stage) or refusal or _not_selected(stage)
+
+    def _finish_publish(self, job: Job, decision: Decision) -> Decision:
+        assert decision.existing.record is not None
+        if decision.action is not Action.RUN or self._run.batch.force:
+            publish(self._storage, job.id, decision.existing.record)
+            return self._decision(job, decision.stage)
+        return decision  # its files are damaged: there is nothing whole to publish
+
+    def _produce(
+        self,
+        definition: StageDefinition[Any],
+        job: Job,
+        decision: Decision,
+        attempt: Attempt,
+        progress: Progress,
+        retries: list[Retry],
+    ) -> StageRecord:
+        """Run the room, again after errors that may pass, and describe what it made."""
+        settings = definition.settings(job, self._run, self._engine)
+        inputs = self._inputs(job, decision)
+        while True:
+            context = StageContext(
+                job=job,
+                settings=settings,
+                engine=self._engine,
+                seed=self._run.batch.seed,
+                inputs=inputs,
+                out=attempt.out,
+                work=attempt.work,
+                progress=progress,
+            )
+            try:
+                outcome = definition.produce(context)
+                break
+            except Exception as error:
+                settings = self._next_try(definition, settings, error, retries)
+        files = _describe_files(attempt.out)
+        _check_outputs(outcome.outputs, files, definition.name)
+        return StageRecord(
+            stage=definition.name,
+            index=job.id.index,
+            variant=job.id.variant,
+            status="committed",
+            run_id=self.run_id,
+            attempt=attempt.name,
+            fingerprint=decision.fingerprint,
+            basis=dict(decision.basis),
+            input=inputs.entry if inputs is not None else decision.source,
+            engine=self._engine.name,
+            engine_label=self._engine.label,
+            code_version=__version__,
+            versions=library_versions(),
+            seed=self._run.batch.seed,
+            started_at="",
+            finished_at="",
+            seconds=0.0,
+            quality=outcome.quality,
+            notes=list(outcome.notes),
+            metrics=dict(outcome.metrics),
+            outputs=dict(outcome.outputs),
+            files=files,
+        )
+
+    def _next_try(
+        self, definition: StageDefinition[Any], settings: Any, error: Exception, retries: list[Retry]
+    ) -> Any:
+        """The settings of the next try after a failure; raises the failure where another try makes no sense."""
+        kind = classify(error)
+        if kind not in RETRIED or isinstance(error, DamagedInputError) or len(retries) >= len(_BACKOFF_SECONDS):
+            raise error
+        adjustment = ""
+        if kind is ErrorClass.OUT_OF_MEMORY:
+            smaller = definition.smaller(settings)
+            if smaller is None:
+                raise error
+            settings, adjustment = smaller
+        pause = _BACKOFF_SECONDS[len(retries)]
+        _logger.warning(
+            "%s failed (%s: %s); trying again in %g s%s",
+            definition.name,
+            kind,
+            error,
+            pause,
+            f" with {adjustment}" if adjustment else "",
+        )
+        retries.append(Retry(error_class=kind, message=str(error), adjustment=adjustment))
+        self._wait(pause)
+        return settings
+
+    def _inputs(self, job: Job, decision: Decision) -> RecordedInputs | None:
+        if decision.source is None or decision.source.stage not in {one.name for one in self._definitions}:
+            return None
+        return RecordedInputs(self._storage, job.id, decision.source.stage)
+
+    def _commit(self, job: Job, attempt: Attempt, decision: Decision, record: StageRecord) -> StageRecord:
+        """Make the record count, or find that another run's already does."""
+        key = layout.record(job.id, record.stage)
+        self._storage.upload(attempt.out, layout.attempt_output(job.id, attempt.name, record.stage))
+        old = decision.existing
+        try:
+            if old.version is None:
+                self._storage.create(key, record.to_json())
+            else:
+                record = record.model_copy(update={"supersedes": _superseded(old.record, record)})
+                self._storage.replace(key, record.to_json(), old.version)
+        except (AlreadyExistsError, ChangedError):
+            return self._yield_to_winner(job, attempt, record)
+        return publish(self._storage, job.id, record)
+
+    def _yield_to_winner(self, job: Job, attempt: Attempt, record: StageRecord) -> StageRecord:
+        key = layout.record(job.id, record.stage)
+        winner = StageRecord.from_json(self._storage.read(key), where=key)
+        discard_attempt(self._storage, job.id, attempt.name)
+        if winner.fingerprint != record.fingerprint:
+            raise UserError(
+                f"another run committed stage {record.stage} with other settings meanwhile (run {winner.run_id})",
+                where=key,
+                remedy="use another --output_base, or replace its result with --force",
+            )
+        _logger.info("another run committed the same %s first; its result is used", record.stage)
+        return publish(self._storage, job.id, winner)
+
+    def record_failure(
+        self,
+        job: Job,
+        stage: str,
+        error: Exception,
+        *,
+        started: datetime | None = None,
+        seconds: float = 0.0,
+        retries: Sequence[Retry] = (),
+        tail: LogTail | None = None,
+    ) -> StageRecord:
+        """Write what went wrong to the stage's failure record, over an earlier one."""
+        now = datetime.now(UTC)
+        what, where, remedy = describe_error(error)
+        trace = None if isinstance(error, WorldExplorerError) else error
+        failure = StageRecord(
+            stage=stage,
+            index=job.id.index,
+            variant=job.id.variant,
+            status="failed",
+            run_id=self.run_id,
+            attempt="",
+            fingerprint="",
+            basis={},
+            engine=self._engine.name,
+            engine_label=self._engine.label,
+            code_version=__version__,
+            versions=library_versions(),
+            seed=self._run.batch.seed,
+            started_at=(started or now).isoformat(),
+            finished_at=now.isoformat(),
+            seconds=round(seconds, 3),
+            retries=list(retries),
+            error=ErrorEntry(
+                error_class=classify(error),
+                message=redact(what),
+                where=redact(where),
+                remedy=remedy,
+                log_tail=tail.lines(trace) if tail is not None else [],
+            ),
+        )
+        try:
+            self._storage.write(layout.failed_record(job.id, stage), failure.to_json())
+        except OSError as problem:  # the same full disk, as a rule: the failure is still reported to the caller
+            _logger.error("the failure of %s in %s could not be recorded: %s", stage, job.id, problem)
+        return failure
+
+
+def _not_selected(stage: str) -> Decision:
+    raise DefectError(f"stage {stage} was asked for but is not selected")
+
+
+def _describe_files(folder: Path) -> list[FileEntry]:
+    here = LocalStorage(folder)
+    return [FileEntry(path=info.key, size=info.size, sha256=here.sha256(info.key)) for info in here.list("")]
+
+
+def _check_outputs(outputs: Any, files: Sequence[FileEntry], stage: str) -> None:
+    """A stage that names an output has written it, and nothing it wrote is empty."""
+    paths = [entry.path for entry in files]
+    for name, place in outputs.items():
+        if not any(path == place or path.startswith(f"{place}/") for path in paths):
+            raise DefectError(f"{stage} ended without its {name}", where=place)
+    for entry in files:
+        if entry.size == 0:
+            raise DefectError(f"{stage} wrote an empty file", where=entry.path)
+
+
+def _superseded(old: StageRecord | None, new: StageRecord) -> list[str]:
+    if old is None:
+        return []
+    kept = {entry.path for entry in new.files}
+    return sorted(({entry.path for entry in old.files} | set(old.supersedes)) - kept)

@@ -1,0 +1,208 @@
+"""A local folder as storage (Linux and macOS).
+
+Whole-or-nothing writes are a temporary file and a link or rename. `replace` holds an advisory lock on the object's
+folder while it compares and swaps. Records are synced to the disk; the bulk files they name are covered by their
+checksums.
+
+Example:
+    >>> storage = LocalStorage(Path("output/batch"))
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+
+from worldexplorer.errors import DefectError
+from worldexplorer.storage.base import AlreadyExistsError, ChangedError, NotFoundError, ObjectInfo
+
+_TEMPORARY = ".part-"
+
+
+class LocalStorage:
+    """Objects are files below `root`."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.expanduser().absolute()
+        self.uri = str(root)
+
+    def read(self, key: str) -> bytes:
+        """See Storage."""
+        try:
+            return self._path(key).read_bytes()
+        except FileNotFoundError:
+            raise NotFoundError("no such file", where=str(self._path(key))) from None
+
+    def read_versioned(self, key: str) -> tuple[bytes, str]:
+        """See Storage."""
+        data = self.read(key)
+        return data, _version(data)
+
+    def create(self, key: str, data: bytes) -> None:
+        """See Storage."""
+        path = self._path(key)
+        with self._temporary(path, data) as temporary:
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                raise AlreadyExistsError("exists already", where=str(path)) from None
+        _sync_folder(path.parent)
+
+    def replace(self, key: str, data: bytes, version: str) -> None:
+        """See Storage."""
+        path = self._path(key)
+        if not path.parent.is_dir():
+            raise NotFoundError("no such file", where=str(path))
+        with _locked(path.parent):
+            if _version(self.read(key)) != version:
+                raise ChangedError("was changed meanwhile", where=str(path))
+            self.write(key, data)
+
+    def write(self, key: str, data: bytes) -> None:
+        """See Storage."""
+        path = self._path(key)
+        with self._temporary(path, data) as temporary:
+            temporary.replace(path)
+        _sync_folder(path.parent)
+
+    def delete(self, key: str) -> None:
+        """See Storage."""
+        self._path(key).unlink(missing_ok=True)
+        self._remove_empty_folders(PurePosixPath(key).parent)
+
+    def stat(self, key: str) -> ObjectInfo | None:
+        """See Storage."""
+        try:
+            facts = os.stat(self._path(key))  # noqa: PTH116 (called some hundred times a job: Path.stat costs double)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return ObjectInfo(key, facts.st_size, facts.st_mtime)
+
+    def exists(self, prefix: str) -> bool:
+        """See Storage."""
+        return self._path(prefix).is_dir()
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """See Storage."""
+        folder = self._path(prefix)
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and not path.name.startswith(_TEMPORARY):
+                facts = path.stat()
+                yield ObjectInfo(path.relative_to(self._root).as_posix(), facts.st_size, facts.st_mtime)
+
+    def sha256(self, key: str) -> str:
+        """See Storage."""
+        try:
+            with self._path(key).open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except FileNotFoundError:
+            raise NotFoundError("no such file", where=str(self._path(key))) from None
+
+    def move(self, source: str, target: str) -> None:
+        """See Storage."""
+        origin, path = self._path(source), self._path(target)
+        while True:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                origin.replace(path)
+            except FileNotFoundError:
+                if path.exists():
+                    return
+                if not origin.exists():
+                    raise NotFoundError("no such file", where=str(origin)) from None
+                continue  # another run removed the empty target folder in between
+            return
+
+    def delete_tree(self, prefix: str) -> None:
+        """See Storage."""
+        folder = self._path(prefix)
+        while folder.exists():
+            # Another run may be removing the same folder: what it took first is no error, what stays is tried again.
+            with suppress(FileNotFoundError):
+                shutil.rmtree(folder)
+        self._remove_empty_folders(PurePosixPath(prefix).parent)
+
+    def upload(self, folder: Path, prefix: str) -> None:
+        """See Storage."""
+        target = self._path(prefix)
+        if folder.absolute() != target:
+            shutil.copytree(folder, target, dirs_exist_ok=True)
+
+    def local_copy(self, key: str) -> Path:
+        """See Storage."""
+        path = self._path(key)
+        if not path.is_file():
+            raise NotFoundError("no such file", where=str(path))
+        return path
+
+    def local_root(self) -> Path:
+        """See Storage."""
+        return self._root
+
+    def _path(self, key: str) -> Path:
+        parts = PurePosixPath(key).parts
+        if key.startswith("/") or ".." in parts or "\0" in key:
+            raise DefectError("a key leaves the storage", where=repr(key))
+        return self._root.joinpath(*parts)
+
+    @contextmanager
+    def _temporary(self, path: Path, data: bytes) -> Iterator[Path]:
+        handle, name = _open_temporary(path.parent)
+        temporary = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.chmod(0o644)
+            yield temporary
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _remove_empty_folders(self, folder: PurePosixPath) -> None:
+        """Remove `folder` and its parents as far as they are empty, as a bucket would not show them either."""
+        while folder.parts:
+            try:
+                self._path(str(folder)).rmdir()
+            except FileNotFoundError:
+                pass
+            except OSError:
+                return
+            folder = folder.parent
+
+
+def _open_temporary(folder: Path) -> tuple[int, str]:
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            return tempfile.mkstemp(prefix=_TEMPORARY, dir=folder)
+        except FileNotFoundError:
+            continue  # another run removed the empty folder in between
+
+
+def _version(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

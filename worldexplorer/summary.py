@@ -1,0 +1,173 @@
+"""`batch_summary.json`: what became of every job of every run over one `output_base`.
+
+It is a pure function of the plans and records in the storage, so that parallel runs over one `output_base` leave the
+whole truth whichever ends last, and `worldexplorer summary` can write it again at any time.
+
+Example:
+    >>> summary = write_summary(storage, run_id, elapsed_seconds=12.5, interrupted=False)
+    >>> summary["total"], summary["success"], summary["failed_indices"]
+    (4, 3, '2')
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from worldexplorer import __version__, layout
+from worldexplorer.config import STAGE_NAMES
+from worldexplorer.errors import DefectError
+from worldexplorer.layout import JobId
+from worldexplorer.plan import PlanFile, PlannedJob
+from worldexplorer.records import StageRecord
+from worldexplorer.selection import format_indices
+from worldexplorer.storage import AlreadyExistsError, ChangedError, NotFoundError, Storage
+from worldexplorer.versions import library_versions
+
+SUMMARY_SCHEMA_VERSION = 1
+STATUSES = ("success", "failed", "skipped", "waiting")
+_STAGE_NUMBERS = {name: number for number, name in STAGE_NAMES.items()}
+
+
+def write_summary(
+    storage: Storage, run_id: str, *, elapsed_seconds: float, interrupted: bool
+) -> dict[str, Any]:
+    """Build the summary from what the storage holds and put it in place, however many runs do so at once."""
+    while True:
+        try:
+            _, version = storage.read_versioned(layout.SUMMARY)
+        except NotFoundError:
+            version = ""
+        summary = build_summary(storage, run_id, elapsed_seconds=elapsed_seconds, interrupted=interrupted)
+        data = (json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+        try:
+            if version:
+                storage.replace(layout.SUMMARY, data, version)
+            else:
+                storage.create(layout.SUMMARY, data)
+        except (AlreadyExistsError, ChangedError, NotFoundError):
+            continue  # another run wrote its own meanwhile: look again at what there is
+        return summary
+
+
+def build_summary(
+    storage: Storage, run_id: str, *, elapsed_seconds: float, interrupted: bool
+) -> dict[str, Any]:
+    """The summary as JSON values; `run_id` names the run whose settings and time it states."""
+    plans = read_plans(storage)
+    this = next((plan for plan in plans if plan.run_id == run_id), None)
+    if this is None:
+        raise DefectError("the run has no plan", where=layout.plan(run_id))
+    newest: dict[JobId, tuple[PlanFile, PlannedJob, str]] = {}
+    for plan in plans:
+        stopped = {layout.JobId(one.index, one.variant): one.reason for one in plan.not_run}
+        newest |= {job.id: (plan, job, stopped.get(job.id, "")) for job in plan.jobs}
+    results = [_result(storage, *newest[job]) for job in sorted(newest)]
+    counts = {status: sum(entry["status"] == status for entry in results) for status in STATUSES}
+    return {
+        "schema_version": SUMMARY_SCHEMA_VERSION,
+        "total": len(results),
+        **counts,
+        "failed_indices": format_indices(entry["index"] for entry in results if entry["status"] == "failed"),
+        "elapsed_seconds": round(elapsed_seconds, 3),
+        "only_stages": list(this.only_stages),
+        "scaffold_method": this.scaffold_method,
+        "engine": this.engine,
+        "engine_label": this.engine_label,
+        "interrupted": interrupted,
+        "dataset_dir": this.dataset_dir,
+        "output_base": storage.uri,
+        "run_id": run_id,
+        "code_version": __version__,
+        "versions": library_versions(),
+        "results": results,
+        "skipped_variants": [one.model_dump() for one in this.skipped],
+        "warnings": list(this.warnings),
+    }
+
+
+def read_plans(storage: Storage) -> list[PlanFile]:
+    """The plans of all runs over this storage, oldest first."""
+    plans = [
+        PlanFile.model_validate_json(storage.read(info.key))
+        for info in storage.list(layout.RUNS)
+        if info.key.endswith("/plan.json")
+    ]
+    return sorted(plans, key=lambda plan: (plan.created_at, plan.run_id))
+
+
+def _result(storage: Storage, plan: PlanFile, planned: PlannedJob, stopped: str) -> dict[str, Any]:
+    """What became of one job in the newest run that planned it."""
+    job = planned.id
+    records = {stage: record for stage in STAGE_NAMES.values() if (record := _read(storage, job, stage)) is not None}
+    failure = _failure(storage, plan, planned)
+    status, reason = _status(plan, planned, stopped, records, failure)
+    committed = [records[stage] for stage in planned.stages if stage in records]
+    last = committed[-1] if committed else None
+    entry: dict[str, Any] = {
+        "index": planned.index,
+        "variant": planned.variant,
+        "status": status,
+        "reason": reason,
+        "quality": "degraded" if any(record.quality == "degraded" for record in committed) else "ok",
+        "stages_completed": [_STAGE_NUMBERS[record.stage] for record in committed],
+        "scaffold_path": None,
+        "scene_path": None,
+        "export_path": None,
+        "contact_sheet": None,
+        "engine": last.engine if last is not None else plan.engine,
+        "run_id": plan.run_id,
+        "seconds": {record.stage: record.seconds for record in committed},
+        "peak_memory_mib": {record.stage: record.peak_memory_mib for record in committed},
+        "metrics": {name: value for record in committed for name, value in record.metrics.items()},
+        "notes": [note for record in committed for note in record.notes],
+        "retries": sum(len(record.retries) for record in committed),
+        "error": None,
+    }
+    for record in records.values():
+        entry |= {name: f"{layout.job_folder(job)}/{path}" for name, path in record.outputs.items()}
+    sheet = f"{layout.job_folder(job)}/{layout.CONTACT_SHEET}"
+    entry["contact_sheet"] = sheet if storage.stat(sheet) is not None else None
+    if failure is not None and failure.error is not None:
+        entry["error"] = {
+            "stage": failure.stage,
+            "class": failure.error.error_class.value,
+            "message": failure.error.message,
+            "where": failure.error.where,
+            "remedy": failure.error.remedy,
+        }
+    return entry
+
+
+def _status(
+    plan: PlanFile, planned: PlannedJob, stopped: str, records: dict[str, StageRecord], failure: StageRecord | None
+) -> tuple[str, str]:
+    if failure is not None and failure.error is not None:
+        return "failed", failure.error.message
+    if stopped:
+        return "skipped", stopped
+    missing = [stage for stage in planned.stages if stage not in records]
+    if missing:
+        return "skipped", f"run {plan.run_id} has left no record of {missing[0]}: it is still at work, or was killed"
+    return "success", ""
+
+
+def _failure(storage: Storage, plan: PlanFile, planned: PlannedJob) -> StageRecord | None:
+    """The failure that the run itself recorded for the job."""
+    for stage in STAGE_NAMES.values():
+        key = layout.failed_record(planned.id, stage)
+        try:
+            record = StageRecord.from_json(storage.read(key), where=key)
+        except NotFoundError:
+            continue
+        if record.run_id == plan.run_id:
+            return record
+    return None
+
+
+def _read(storage: Storage, job: JobId, stage: str) -> StageRecord | None:
+    key = layout.record(job, stage)
+    try:
+        return StageRecord.from_json(storage.read(key), where=key)
+    except NotFoundError:
+        return None

@@ -1,0 +1,82 @@
+"""Whether the files a record names are still what it says.
+
+A quick look compares sizes, and hashes only files that are younger than their record; a full one hashes everything.
+What is found changed is remembered in a marker, so that the next run heals it.
+
+Example:
+    >>> changed_files(storage, JobId(0, "default"), record)
+    []
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+
+from worldexplorer import layout
+from worldexplorer.layout import JobId
+from worldexplorer.records import FileEntry, StageRecord
+from worldexplorer.storage import NotFoundError, Storage
+
+
+
+def changed_files(storage: Storage, job: JobId, record: StageRecord, *, full: bool = False) -> list[str]:
+    """The files of a record that are missing or differ, relative to the job's folder."""
+    marked = _marked(storage, job, record)
+    committed = datetime.fromisoformat(record.finished_at).timestamp()
+    return [
+        entry.path
+        for entry in record.files
+        if entry.path in marked or not _intact(storage, job, record, entry, committed, full=full)
+    ]
+
+
+def file_key(storage: Storage, job: JobId, record: StageRecord, entry: FileEntry) -> str | None:
+    """Where a record's file lies now: published, or still in its attempt; None where it is neither."""
+    published = f"{layout.job_folder(job)}/{entry.path}"
+    if not record.published:
+        waiting = f"{layout.attempt_output(job, record.attempt, record.stage)}/{entry.path}"
+        if storage.stat(waiting) is not None:
+            return waiting
+    return published if storage.stat(published) is not None else None
+
+
+def mark_damaged(storage: Storage, job: JobId, record: StageRecord, paths: list[str]) -> None:
+    """Remember that files of a record were found changed."""
+    marker = {"attempt": record.attempt, "paths": sorted(paths)}
+    storage.write(layout.damaged_marker(job, record.stage), json.dumps(marker).encode())
+
+
+def verify_all(storage: Storage) -> Iterator[tuple[str, list[str]]]:
+    """Hash every file of every record; yields each record's key with what was found changed, and marks that."""
+    for info in storage.list(""):
+        parts = info.key.split("/")
+        if len(parts) != 4 or parts[2] != "records" or parts[0] not in layout.VARIANTS or parts[3].count(".") != 1:
+            continue
+        record = StageRecord.from_json(storage.read(info.key), where=info.key)
+        job = JobId(record.index, record.variant)
+        changed = changed_files(storage, job, record, full=True)
+        if changed:
+            mark_damaged(storage, job, record, changed)
+        yield info.key, [f"{layout.job_folder(job)}/{path}" for path in changed]
+
+
+def _intact(
+    storage: Storage, job: JobId, record: StageRecord, entry: FileEntry, committed: float, *, full: bool
+) -> bool:
+    key = file_key(storage, job, record, entry)
+    found = storage.stat(key) if key is not None else None
+    if key is None or found is None or found.size != entry.size:
+        return False
+    if not full and found.modified <= committed:
+        return True
+    return storage.sha256(key) == entry.sha256
+
+
+def _marked(storage: Storage, job: JobId, record: StageRecord) -> set[str]:
+    try:
+        marker = json.loads(storage.read(layout.damaged_marker(job, record.stage)))
+    except NotFoundError:
+        return set()
+    return set(marker["paths"]) if marker["attempt"] == record.attempt else set()

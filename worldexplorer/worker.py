@@ -1,0 +1,205 @@
+"""Worker processes: each runs one job at a time, so that a crash or a kill takes one job and nothing else.
+
+The parent sends jobs through a pipe and hears events back. A worker ends when its parent does. SIGINT is the parent's
+to handle: it stops its workers with SIGTERM.
+
+Example:
+    >>> not_started = run_jobs(run, run_id, jobs, listener, stop_on_failure=True)
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+
+from worldexplorer.config import RunConfig
+from worldexplorer.dataset import Job
+from worldexplorer.engines import load_engine
+from worldexplorer.errors import InfrastructureError
+from worldexplorer.events import Event, JobFinished, JobStarted, LogLine, StageFinished
+from worldexplorer.job import run_job
+from worldexplorer.log import PACKAGE, redact
+from worldexplorer.stage import StageRunner
+from worldexplorer.storage import open_storage
+
+_EXIT_ORPHANED = 70
+_STOP_SECONDS = 10.0
+_THREAD_VARIABLES = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+@dataclass
+class _Worker:
+    """A worker as its parent sees it; `stages` are those that the job has not finished yet."""
+
+    process: BaseProcess
+    connection: Connection
+    job: Job
+    stages: tuple[str, ...] = ()
+
+
+def run_jobs(
+    run: RunConfig,
+    run_id: str,
+    jobs: Iterable[Job],
+    listener: Callable[[Event], None],
+    *,
+    stop_on_failure: bool,
+) -> list[Job]:
+    """Run jobs in `run.batch.workers` processes; returns the jobs that were not started.
+
+    A worker that dies fails its job with class `infrastructure`; the others go on, in a new worker. KeyboardInterrupt
+    and any other exception stop the workers first; jobs under way then have no record of this run.
+    """
+    waiting = list(reversed(list(jobs)))
+    workers: list[_Worker] = []
+    stopping = False
+    try:
+        while waiting and len(workers) < run.batch.workers:
+            workers.append(_start(run, run_id, waiting.pop()))
+        while workers:
+            ready = wait([worker.connection for worker in workers])
+            for worker in [one for one in workers if one.connection in ready]:
+                finished = _hear(worker, run, run_id, listener)
+                if finished is None:
+                    continue
+                stopping = stopping or (stop_on_failure and finished.failure is not None)
+                if stopping or not waiting or not worker.process.is_alive():
+                    workers.remove(worker)
+                    _dismiss(worker)
+                if stopping or not waiting:
+                    continue
+                if worker in workers:
+                    _give(worker, waiting.pop())
+                else:
+                    workers.append(_start(run, run_id, waiting.pop()))
+    finally:
+        for worker in workers:
+            worker.process.terminate()
+        for worker in workers:
+            _bury(worker.process)
+    return list(reversed(waiting))
+
+
+def _start(run: RunConfig, run_id: str, job: Job) -> _Worker:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    with _thread_limits(run.batch.workers):
+        process = context.Process(target=_work, args=(theirs, run, run_id), name="worldexplorer-worker", daemon=True)
+        process.start()
+    theirs.close()
+    worker = _Worker(process, ours, job)
+    _give(worker, job)
+    return worker
+
+
+@contextmanager
+def _thread_limits(workers: int) -> Iterator[None]:
+    """Share the cores: the variables are read by the numeric libraries when the new process loads them."""
+    threads = str(max(1, (os.cpu_count() or 1) // workers))
+    limits = {name: threads for name in _THREAD_VARIABLES if name not in os.environ}
+    os.environ.update(limits)
+    try:
+        yield
+    finally:
+        for name in limits:
+            del os.environ[name]
+
+
+def _give(worker: _Worker, job: Job) -> None:
+    worker.job = job
+    worker.stages = ()
+    worker.connection.send(job)
+
+
+def _dismiss(worker: _Worker) -> None:
+    """Let a worker end that has nothing more to do."""
+    worker.connection.close()
+    _bury(worker.process)
+
+
+def _bury(process: BaseProcess) -> None:
+    process.join(_STOP_SECONDS)
+    if process.exitcode is None:
+        process.kill()
+        process.join()
+
+
+def _hear(worker: _Worker, run: RunConfig, run_id: str, listener: Callable[[Event], None]) -> JobFinished | None:
+    """Pass on one event; the end of the worker's job, or its death, is returned as well."""
+    try:
+        event: Event = worker.connection.recv()
+    except (EOFError, ConnectionResetError):
+        event = _death(worker, run, run_id)
+    if isinstance(event, JobStarted):
+        worker.stages = event.stages
+    if isinstance(event, StageFinished):
+        worker.stages = worker.stages[1:]
+    listener(event)
+    return event if isinstance(event, JobFinished) else None
+
+
+def _death(worker: _Worker, run: RunConfig, run_id: str) -> JobFinished:
+    """Record the failure of a job whose worker died."""
+    worker.process.join()
+    code = worker.process.exitcode or 0
+    cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    remedy = "run the same command again: it goes on where this stopped"
+    if code == -signal.SIGKILL:
+        remedy = f"if the machine ran out of memory, use fewer --workers or a smaller --preset; {remedy}"
+    error = InfrastructureError(f"the job's process died ({cause})", where=str(worker.job.id), remedy=remedy)
+    runner = StageRunner(open_storage(run.batch.output_base), run, load_engine(run.batch), run_id)
+    stage = worker.stages[0] if worker.stages else runner.stages_of(worker.job)[0]
+    return JobFinished(worker.job.id, runner.record_failure(worker.job, stage, error))
+
+
+def _work(connection: Connection, run: RunConfig, run_id: str) -> None:
+    """A worker's life."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _end_with_parent()
+    sending = threading.Lock()
+
+    def send(event: Event) -> None:
+        with sending:
+            connection.send(event)
+
+    logging.getLogger(PACKAGE).addHandler(_Forwarder(send))
+    logging.getLogger(PACKAGE).setLevel(logging.INFO)
+    storage = open_storage(run.batch.output_base)
+    runner = StageRunner(storage, run, load_engine(run.batch), run_id)
+    while True:
+        try:
+            job: Job = connection.recv()
+        except EOFError:
+            return
+        run_job(runner, storage, run, job, send)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "a worker has a parent"
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(_EXIT_ORPHANED)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+
+
+class _Forwarder(logging.Handler):
+    """Sends this package's log records to the parent."""
+
+    def __init__(self, send: Callable[[Event], None]) -> None:
+        super().__init__(logging.INFO)
+        self._send = send
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send one record."""
+        self._send(LogLine(record.levelname, redact(record.getMessage())))
