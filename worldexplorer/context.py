@@ -50,6 +50,7 @@ class StageContext(Generic[Settings]):
     Attributes:
         settings: the room's own settings, with the sample's values in place.
         inputs: the files of the stage before; None for the first.
+        attempt: a name no other living run uses; a resumed stage has the same one again.
         out: where the files to commit go.
         work: where what a resumed stage goes on from goes; empty at first.
     """
@@ -59,6 +60,7 @@ class StageContext(Generic[Settings]):
     engine: Engine
     seed: int
     inputs: InputFiles | None
+    attempt: str
     out: Path
     work: Path
     progress: Progress

@@ -154,6 +154,7 @@ class StageRunner:
                 engine=self._engine,
                 seed=self._run.batch.seed,
                 inputs=inputs,
+                attempt=attempt.name,
                 out=attempt.out,
                 work=attempt.work,
                 progress=progress,

@@ -57,7 +57,8 @@ def pixel_intrinsics(normalised: ArrayLike, width: int, height: int) -> Floats:
         DefectError: a shape or a size is wrong.
     """
     _require_size(width, height)
-    return _trailing(normalised, (3, 3), "intrinsics") * np.array([[float(width)], [float(height)], [1.0]])
+    K = _trailing(normalised, (3, 3), "intrinsics")
+    return np.asarray(K * np.array([[float(width)], [float(height)], [1.0]]), dtype=np.float64)
 
 
 def horizontal_fov(intrinsics: ArrayLike) -> float:
@@ -213,7 +214,8 @@ def camera_rays(intrinsics: ArrayLike, width: int, height: int) -> Floats:
 
 
 def _flipped(c2w: ArrayLike) -> Floats:
-    return _trailing(c2w, (4, 4), "c2w") * _FLIP + 0.0  # + 0.0: no negative zeros in files of poses
+    # + 0.0: no negative zeros in files of poses
+    return np.asarray(_trailing(c2w, (4, 4), "c2w") * _FLIP + 0.0, dtype=np.float64)
 
 
 def _axis_turn(degrees: ArrayLike, first: int, second: int) -> Floats:

@@ -39,7 +39,7 @@ def is_rotation(matrices: ArrayLike, tolerance: float = ROTATION_TOLERANCE) -> N
         DefectError: the shape is not [..., 3, 3].
     """
     R = _matrices(matrices, "rotation")
-    finite = np.isfinite(R).all(axis=(-2, -1))
+    finite = np.asarray(np.isfinite(R).all(axis=(-2, -1)), dtype=np.bool_)
     R = np.where(finite[..., None, None], R, 0.0)
     error = np.abs(R @ np.swapaxes(R, -1, -2) - np.eye(3)).max(axis=(-2, -1))
     return np.asarray(finite & (error <= tolerance) & (np.linalg.det(R) > 0.0), dtype=np.bool_)

@@ -34,8 +34,8 @@ _MAXWELL_MEDIAN = 1.5382
 _TUKEY = 4.685
 """Cut-off of the biweight in deviations, for 95 % efficiency on normal errors."""
 
-_LEAST_ROTATION_DEVIATION = np.sqrt(2.0) * np.radians(0.1)
-"""Chordal distance of 0.1 degrees an axis: deviations below it are precision, however alike the other cameras are."""
+_LEAST_ROTATION_DEVIATION = np.sqrt(2.0) * np.radians(0.25)
+"""Chordal distance of 0.25 degrees an axis: deviations below it are precision, however alike the other cameras are."""
 
 _LEAST_CENTRE_DEVIATION = 1e-3
 """The same for centres, as a share of the known centres' spread."""

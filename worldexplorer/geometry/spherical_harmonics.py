@@ -13,12 +13,15 @@ Example:
 from __future__ import annotations
 
 from math import isqrt
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from worldexplorer.errors import DefectError
 from worldexplorer.geometry.rotations import require_rotation
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
 
 MAXIMUM_DEGREE = 3
 

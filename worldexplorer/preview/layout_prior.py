@@ -224,7 +224,8 @@ def _settled(
     """
     blurred = cv2.GaussianBlur(edges, (0, 0), sigmaX=2.0, sigmaY=0.6)
     beyond = blurred[border:]
-    strong = blurred > _EDGE + (float(np.median(beyond[beyond > 0])) if (beyond > 0).any() else 0.0)
+    usual = float(np.median(beyond[beyond > 0])) if is_outdoor and (beyond > 0).any() else 0.0  # grass, waves, leaves
+    strong = blurred > _EDGE + usual
     ends = np.maximum(last, border)
     columns = np.arange(len(path))
     found = np.array([strong[max(row - 2, 0) : row + 3, column].any() for column, row in enumerate(path)])

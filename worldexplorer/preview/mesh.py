@@ -3,11 +3,13 @@
 Every pixel of the equirectangular map is a cell whose four corners take the mean inverse range of the pixels that meet
 there *and* belong to the same surface (inverse range is linear over a plane). Two neighbouring pixels belong to one
 surface when their ranges differ by at most `cut_ratio`; where they don't, each side ends at the border between them,
-smoothed so that it doesn't run in steps. Seen from the origin the mesh still covers every direction. Cells are merged, four into one, as long
-as their corners lie on one plane to within `FLATNESS`; a merged cell beside smaller ones takes over their corners, so
-that no crack opens between them.
+smoothed so that it doesn't run in steps. Seen from the origin the mesh still covers every direction.
 
-Frame: that of the world (x right, y up, z backward; row 0 straight up, the centre column forward, columns to the right).
+Cells are merged into larger ones as long as their corners lie on one plane to within `FLATNESS`. A merged cell beside
+smaller ones takes over their corners, so that no crack opens between them.
+
+Frame: that of the world (x right, y up, z backward; row 0 straight up, the centre column forward, columns to the
+right).
 
 Example:
     >>> mesh = build_mesh(np.full((180, 360), 25.0), cut_ratio=CUT_RATIO)     # a dome
@@ -18,26 +20,29 @@ Example:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from worldexplorer.errors import DefectError
 from worldexplorer.preview import threads as _threads  # noqa: F401  before numba, which reads its settings on import
 
 import numba  # isort: skip
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 CUT_RATIO = 1.3
 """Neighbouring pixels of a range map that differ by more than this factor belong to different surfaces."""
 
-FLATNESS = 2e-3
+FLATNESS = 5e-4
 """How far, relative to the range, a corner may lie off the plane of the merged cell it belongs to."""
 
 CUT_SMOOTHING = 4
 """Rounds in which every corner along a cut moves half way to the middle between its neighbours there."""
 
 MAXIMUM_CELL_DEGREES = 8.0
-"""No cell is larger, so that every triangle seen from inside stays well in front of or behind the camera."""
+"""The largest size a cell is tried at; of larger ones a view would show so few that nothing is saved."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +78,8 @@ def build_mesh(range_m: NDArray[np.floating], cut_ratio: float) -> Mesh:
         largest *= 2
     cell_size = _merge_cells(corner_inverse, corner_surface, largest, FLATNESS)
     nothing = np.empty((0, 3), dtype=np.int64)
-    triangles = np.empty((_triangulate(cell_size, corner_surface, nothing), 3), dtype=np.int64)
-    _triangulate(cell_size, corner_surface, triangles)
+    triangles = np.empty((_triangulate(cell_size, corner_surface, largest, nothing), 3), dtype=np.int64)
+    _triangulate(cell_size, corner_surface, largest, triangles)
     keys, indices = np.unique(triangles.ravel(), return_inverse=True)
     corner, surface = np.divmod(keys, 4)
     row, column = np.divmod(corner, width)
@@ -96,11 +101,11 @@ def _corners(
     """Inverse ranges at the corners of pixels, one for each surface that ends there.
 
     Returns:
-        [H + 1, W, 4] inverse ranges and [H + 1, W, 4] surfaces. The last axis is the pixel around the corner: north-west,
-        north-east, south-east, south-west. Pixels of one surface share its number (the least of their places) and value.
-        Last, [H + 1, W, 2] how far corners on cuts move, in rows and columns.
+        [H + 1, W, 4] inverse ranges and [H + 1, W, 4] surfaces. The last axis is the pixel around the corner:
+        north-west, north-east, south-east, south-west. Pixels of one surface share its number (the least of their
+        places) and value. Last, [H + 1, W, 2] how far corners on cuts move, in rows and columns.
     """
-    height, width = inverse.shape
+    height = inverse.shape[0]
     # The rows beyond the poles hold the pixel across the pole's corner; they are dealt with below.
     padded = np.pad(inverse, ((1, 1), (0, 0)), mode="edge")
     west = np.roll(padded, 1, axis=1)
@@ -171,7 +176,10 @@ def _merge_cells(corner_inverse, corner_surface, largest, flatness):  # type: ig
                 ):
                     size[top : top + cell, left : left + cell] = cell
         cell //= 2
-    return np.maximum(size, 1)
+    for row in range(rows):
+        for column in range(width):
+            size[row, column] = max(size[row, column], 1)
+    return size
 
 
 @numba.njit(cache=True)
@@ -189,32 +197,37 @@ def _is_one_surface(corner_surface, top, left, cell):  # type: ignore[no-untyped
 def _is_flat(corner_inverse, top, left, cell, step, flatness):  # type: ignore[no-untyped-def]
     """Whether all corners of a cell lie on the plane q . x = 1 fitted to them, by relative range."""
     width = corner_inverse.shape[1]
-    matrix = np.zeros((3, 3))
-    right_side = np.zeros(3)
     points = np.empty(((cell + 1) * (cell + 1), 3))
     count = 0
+    sx, sy, sz, xx, xy, xz, yy, yz, zz = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     for row in range(top, top + cell + 1):
         up = np.pi / 2 - row * step
         for column in range(left, left + cell + 1):
-            place = _inner_place(row == top + cell, column == left + cell)
-            distance = 1.0 / corner_inverse[row, column % width, place]
+            distance = 1.0 / corner_inverse[row, column % width, _inner_place(row == top + cell, column == left + cell)]
             right = column * step - np.pi
-            points[count, 0] = distance * np.cos(up) * np.sin(right)
-            points[count, 1] = distance * np.sin(up)
-            points[count, 2] = -distance * np.cos(up) * np.cos(right)
-            for first in range(3):
-                right_side[first] += points[count, first]
-                for second in range(3):
-                    matrix[first, second] += points[count, first] * points[count, second]
+            x, y, z = (
+                distance * np.cos(up) * np.sin(right),
+                distance * np.sin(up),
+                -distance * np.cos(up) * np.cos(right),
+            )
+            points[count, 0], points[count, 1], points[count, 2] = x, y, z
+            sx, sy, sz = sx + x, sy + y, sz + z
+            xx, xy, xz = xx + x * x, xy + x * y, xz + x * z
+            yy, yz, zz = yy + y * y, yz + y * z, zz + z * z
             count += 1
-    # Points on a line fit any plane through it: the least ridge that makes the system solvable picks one.
-    ridge = 1e-12 * (matrix[0, 0] + matrix[1, 1] + matrix[2, 2])
-    for axis in range(3):
-        matrix[axis, axis] += ridge
-    plane = np.linalg.solve(matrix, right_side)
+    # The normal equations by Cramer's rule. Points on a line fit any plane through it: the ridge picks one.
+    ridge = 1e-12 * (xx + yy + zz)
+    xx, yy, zz = xx + ridge, yy + ridge, zz + ridge
+    cxx, cxy, cxz = yy * zz - yz * yz, xz * yz - xy * zz, xy * yz - xz * yy
+    cyy, cyz, czz = xx * zz - xz * xz, xy * xz - xx * yz, xx * yy - xy * xy
+    determinant = xx * cxx + xy * cxy + xz * cxz
+    if determinant <= 0.0:  # rounding left nothing of it: the cell is too thin to tell a plane
+        return False
+    qx = (cxx * sx + cxy * sy + cxz * sz) / determinant
+    qy = (cxy * sx + cyy * sy + cyz * sz) / determinant
+    qz = (cxz * sx + cyz * sy + czz * sz) / determinant
     for point in range(count):
-        fitted = points[point, 0] * plane[0] + points[point, 1] * plane[1] + points[point, 2] * plane[2]
-        if abs(fitted - 1.0) > flatness:
+        if abs(points[point, 0] * qx + points[point, 1] * qy + points[point, 2] * qz - 1.0) > flatness:
             return False
     return True
 
@@ -228,13 +241,13 @@ def _inner_place(at_bottom, at_right):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def _triangulate(size, corner_surface, triangles):  # type: ignore[no-untyped-def]
+def _triangulate(size, corner_surface, largest, triangles):  # type: ignore[no-untyped-def]
     """Fill `triangles` ([T, 3], corner number * 4 + surface) if it has room, and return T.
 
-    A cell with no smaller neighbour is two triangles, any other a fan around its centre.
+    A cell with no smaller neighbour is two triangles (one at a pole), any other a fan around its centre.
     """
     rows, width = size.shape
-    outline = np.empty(4 * size.max(), np.int64)
+    outline = np.empty(4 * largest, np.int64)
     count = 0
     for top in range(rows):
         for left in range(width):
@@ -243,35 +256,36 @@ def _triangulate(size, corner_surface, triangles):  # type: ignore[no-untyped-de
                 continue
             corners = 0
             bottom, right = top + cell, left + cell
-            # Clockwise from the north-west corner; each side stops where cells beyond it that are smaller stop.
-            column = left
+            # Clockwise from the north-west corner; each side stops where cells beyond it that are smaller stop. On a
+            # pole the side has no length and is one corner.
+            row, column = top, left
             while column < right:
-                outline[corners] = _key(corner_surface, top, column, False, False)
+                outline[corners] = _key(corner_surface, row, column, row == bottom, column == right)
                 corners += 1
                 column += min(size[top - 1, column], cell) if top > 0 else cell
-            row = top
             while row < bottom:
-                outline[corners] = _key(corner_surface, row, right, False, True)
-                corners += 1
+                if row > 0:
+                    outline[corners] = _key(corner_surface, row, column, row == bottom, column == right)
+                    corners += 1
                 row += min(size[row, right % width], cell)
-            column = right
             while column > left:
-                outline[corners] = _key(corner_surface, bottom, column, True, column == right)
+                outline[corners] = _key(corner_surface, row, column, row == bottom, column == right)
                 corners += 1
                 column -= min(size[bottom, column - 1], cell) if bottom < rows else cell
-            row = bottom
             while row > top:
-                outline[corners] = _key(corner_surface, row, left, row == bottom, False)
-                corners += 1
+                if row < rows:
+                    outline[corners] = _key(corner_surface, row, column, row == bottom, column == right)
+                    corners += 1
                 row -= min(size[row - 1, left - 1], cell)
-            if corners == 4:
-                if triangles.shape[0]:
-                    triangles[count, 0], triangles[count, 1], triangles[count, 2] = outline[0], outline[1], outline[2]
-                    triangles[count + 1, 0], triangles[count + 1, 1] = outline[0], outline[2]
-                    triangles[count + 1, 2] = outline[3]
-                count += 2
+            if corners <= 4:
+                for corner in range(1, corners - 1):
+                    if triangles.shape[0]:
+                        triangles[count, 0] = outline[0]
+                        triangles[count, 1] = outline[corner]
+                        triangles[count, 2] = outline[corner + 1]
+                    count += 1
                 continue
-            centre = _key(corner_surface, top + cell // 2, left + cell // 2, False, False)
+            centre = _key(corner_surface, top + cell // 2, left + cell // 2, row == bottom, column == right)
             for side in range(corners):
                 if triangles.shape[0]:
                     triangles[count, 0] = centre

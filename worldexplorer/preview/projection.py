@@ -52,6 +52,7 @@ MARGIN = 0.3
 """How far beyond the edge, in half widths of the view, the Jacobian is still taken at the centre itself."""
 
 _LOG2_E = math.log2(math.e)
+_LONGEST_REACH = 2.0 * math.log(1.0 / LEAST_OPACITY)
 
 
 @dataclass(frozen=True)
@@ -143,22 +144,24 @@ def _project_one(row, camera, width, height, near, splat, span):  # type: ignore
     x, y, z = _in_camera(row, camera)
     if not z > near:
         return 0.0
-    opacity = 1.0 / (1.0 + math.exp(-np.float64(row[OPACITY])))
-    if not opacity > LEAST_OPACITY:
-        return 0.0
-    reach = 2.0 * math.log(opacity / LEAST_OPACITY)  # square of the Mahalanobis distance at which it stops counting
     centre_x = camera[12] * x / z + camera[14]
     centre_y = camera[13] * y / z + camera[15]
 
-    # No axis is longer on the image than the longest one in space times the norm of the Jacobian: most Gaussians end here.
+    # Most Gaussians end here: no axis is longer on the image than the longest in space times the norm of the Jacobian.
     ratio_x, ratio_y = _held_ratios(x / z, y / z, camera, width, height)
     longest = math.exp(np.float64(max(row[LOG_SCALE], row[LOG_SCALE + 1], row[LOG_SCALE + 2])))
     stretch = max(camera[12], camera[13]) / z * longest
-    radius = math.sqrt(reach * (stretch * stretch * (1.0 + ratio_x * ratio_x + ratio_y * ratio_y) + BLUR))
+    radius = math.sqrt(_LONGEST_REACH * (stretch * stretch * (1.0 + ratio_x * ratio_x + ratio_y * ratio_y) + BLUR))
     if not (-radius < centre_x < width + radius and -radius < centre_y < height + radius):
         return 0.0
+    opacity = 1.0 / (1.0 + math.exp(-np.float64(row[OPACITY])))
+    if not opacity > LEAST_OPACITY:
+        return 0.0
 
-    xx, xy, yy = _covariance(row, camera, z, ratio_x, ratio_y)
+    w, qx, qy, qz, _ = _unit_quaternion(row)
+    lens = (camera[12] / z, camera[13] / z, ratio_x, ratio_y)
+    xx, xy, yy = _covariance(_rotation(w, qx, qy, qz), _scales(row), camera, lens)
+    reach = 2.0 * math.log(opacity / LEAST_OPACITY)  # square of the Mahalanobis distance at which it stops counting
     half_height = math.sqrt(reach * yy)
     half_breadth = math.sqrt(reach * xx)
     top, bottom = max(math.ceil(centre_y - half_height - 0.5), 0.0), min(math.floor(centre_y + half_height - 0.5), height - 1.0)
@@ -215,6 +218,16 @@ def _rotation(w, x, y, z):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
+def _scales(row):  # type: ignore[no-untyped-def]
+    """The standard deviations of a Gaussian along its axes."""
+    return (
+        math.exp(np.float64(row[LOG_SCALE])),
+        math.exp(np.float64(row[LOG_SCALE + 1])),
+        math.exp(np.float64(row[LOG_SCALE + 2])),
+    )
+
+
+@njit(cache=True, error_model="numpy")
 def _unit_quaternion(row):  # type: ignore[no-untyped-def]
     """w, x, y, z and the length that was taken out of them."""
     w, x, y, z = (
@@ -239,14 +252,20 @@ def _turned(axis, scale, camera):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def _covariance(row, camera, z, ratio_x, ratio_y):  # type: ignore[no-untyped-def]
-    """The covariance on the image, square pixels: xx, xy, yy."""
-    w, qx, qy, qz, _ = _unit_quaternion(row)
-    first, second, third = _rotation(w, qx, qy, qz)
-    scale_x, scale_y = camera[12] / z, camera[13] / z
-    a = _turned(first, math.exp(np.float64(row[LOG_SCALE])), camera)
-    b = _turned(second, math.exp(np.float64(row[LOG_SCALE + 1])), camera)
-    c = _turned(third, math.exp(np.float64(row[LOG_SCALE + 2])), camera)
+def _covariance(axes, scales, camera, lens):  # type: ignore[no-untyped-def]
+    """The covariance on the image, square pixels: xx, xy, yy.
+
+    Args:
+        axes: of the Gaussian, in the world.
+        scales: standard deviations along them.
+        camera: matrix of the camera.
+        lens: focal lengths over depth, and the held x / z and y / z.
+    """
+    first, second, third = axes
+    scale_x, scale_y, ratio_x, ratio_y = lens
+    a = _turned(first, scales[0], camera)
+    b = _turned(second, scales[1], camera)
+    c = _turned(third, scales[2], camera)
     ax, ay = scale_x * (a[0] - ratio_x * a[2]), scale_y * (a[1] - ratio_y * a[2])
     bx, by = scale_x * (b[0] - ratio_x * b[2]), scale_y * (b[1] - ratio_y * b[2])
     cx, cy = scale_x * (c[0] - ratio_x * c[2]), scale_y * (c[1] - ratio_y * c[2])
@@ -274,7 +293,10 @@ def _project_one_backward(row, camera, width, height, splat_gradient, gradient):
 
     x, y, z = _in_camera(row, camera)
     ratio_x, ratio_y = _held_ratios(x / z, y / z, camera, width, height)
-    xx, xy, yy = _covariance(row, camera, z, ratio_x, ratio_y)
+    w, qx, qy, qz, length = _unit_quaternion(row)
+    axes, scales = _rotation(w, qx, qy, qz), _scales(row)
+    lens = (camera[12] / z, camera[13] / z, ratio_x, ratio_y)
+    xx, xy, yy = _covariance(axes, scales, camera, lens)
     determinant = xx * yy - xy * xy
     conic_xx, conic_xy, conic_yy = yy / determinant, -xy / determinant, xx / determinant
 
@@ -294,13 +316,10 @@ def _project_one_backward(row, camera, width, height, splat_gradient, gradient):
     by_yy = left_yx * conic_xy + left_yy * conic_yy
 
     # Through the three axes: an axis (u, v) on the image adds u², u v, v² to the covariance.
-    w, qx, qy, qz, length = _unit_quaternion(row)
-    first, second, third = _rotation(w, qx, qy, qz)
     by_covariance = (by_xx, by_xy, by_yy)
-    lens = (camera[12] / z, camera[13] / z, ratio_x, ratio_y)
-    a_log_scale, a_ratio_x, a_ratio_y, a = _axis_backward(row[LOG_SCALE], first, camera, lens, by_covariance)
-    b_log_scale, b_ratio_x, b_ratio_y, b = _axis_backward(row[LOG_SCALE + 1], second, camera, lens, by_covariance)
-    c_log_scale, c_ratio_x, c_ratio_y, c = _axis_backward(row[LOG_SCALE + 2], third, camera, lens, by_covariance)
+    a_log_scale, a_ratio_x, a_ratio_y, a = _axis_backward(scales[0], axes[0], camera, lens, by_covariance)
+    b_log_scale, b_ratio_x, b_ratio_y, b = _axis_backward(scales[1], axes[1], camera, lens, by_covariance)
+    c_log_scale, c_ratio_x, c_ratio_y, c = _axis_backward(scales[2], axes[2], camera, lens, by_covariance)
     gradient[LOG_SCALE] = a_log_scale
     gradient[LOG_SCALE + 1] = b_log_scale
     gradient[LOG_SCALE + 2] = c_log_scale
@@ -332,11 +351,11 @@ def _project_one_backward(row, camera, width, height, splat_gradient, gradient):
 
 
 @njit(cache=True, error_model="numpy")
-def _axis_backward(log_scale, axis, camera, lens, by_covariance):  # type: ignore[no-untyped-def]
+def _axis_backward(scale, axis, camera, lens, by_covariance):  # type: ignore[no-untyped-def]
     """The gradient by one axis of a Gaussian.
 
     Args:
-        log_scale: of the axis.
+        scale: standard deviation along the axis.
         axis: its direction in the world.
         camera: matrix of the camera.
         lens: focal lengths over depth, and the held x / z and y / z.
@@ -345,7 +364,6 @@ def _axis_backward(log_scale, axis, camera, lens, by_covariance):  # type: ignor
     Returns:
         The gradients by the log scale, by the two ratios, and (a vector, in the world) by `axis`.
     """
-    scale = math.exp(np.float64(log_scale))
     x, y, z = _turned(axis, scale, camera)
     u, v = lens[0] * (x - lens[2] * z), lens[1] * (y - lens[3] * z)
     by_u = by_covariance[0] * u + by_covariance[1] * v

@@ -84,6 +84,8 @@ class Rendering:
         seen: [V] int32 the Gaussians that show, front to back.
         splats: [V, 12] float32 of these.
         spans: [V, 2] int32, first and last row of blocks of these.
+        members: [M] int32 which of the V splats each stripe works at, front to back, stripe after stripe.
+        stripe_starts: [9] int64 where each stripe begins in `members`.
     """
 
     image: NDArray[np.float32]
@@ -91,6 +93,8 @@ class Rendering:
     seen: NDArray[np.int32]
     splats: NDArray[np.float32]
     spans: NDArray[np.int32]
+    members: NDArray[np.int32]
+    stripe_starts: NDArray[np.int64]
 
 
 def render(rows: NDArray[np.float32], camera: Camera) -> Rendering:
@@ -103,11 +107,12 @@ def render(rows: NDArray[np.float32], camera: Camera) -> Rendering:
     splats, depths, spans = project(rows, camera)
     seen = order_by_depth(depths)
     splats, spans = _gather(splats, spans, seen)
+    members, stripe_starts = _share_out(spans, camera.height)
     image = np.empty((3, camera.height, camera.width), np.float32)
     transmittance = np.empty((camera.height, camera.width), np.float32)
     with _threads.PARALLEL_REGION:
-        _blend(splats, spans, image, transmittance)
-    return Rendering(image, transmittance, seen, splats, spans)
+        _blend(splats, spans, members, stripe_starts, image, transmittance)
+    return Rendering(image, transmittance, seen, splats, spans, members, stripe_starts)
 
 
 @njit(cache=True)
@@ -155,23 +160,69 @@ def _gather(splats, spans, seen):  # type: ignore[no-untyped-def]
     return ordered, block_rows
 
 
-@njit(cache=True, parallel=True)
-def _blend(splats, spans, image, transmittance):  # type: ignore[no-untyped-def]
-    for part in prange(STRIPES):
-        first, last = stripe_rows(part, image.shape[1])
-        if first <= last:
-            _blend_stripe(splats, spans, first, last, image, transmittance)
+@njit(cache=True)
+def stripe_rows(stripe, height):  # type: ignore[no-untyped-def]
+    """The first and the last row of blocks of a stripe of an image."""
+    block_rows = (height + SIDE - 1) // SIDE
+    return stripe * block_rows // STRIPES, (stripe + 1) * block_rows // STRIPES - 1
 
 
 @njit(cache=True)
-def stripe_rows(part, height):  # type: ignore[no-untyped-def]
-    """The first and the last row of blocks of a stripe.
+def _share_out(spans, height):  # type: ignore[no-untyped-def]
+    """The splats of every stripe, and where each stripe's begin: a counting sort that keeps the order."""
+    stripe_of = np.empty((height + SIDE - 1) // SIDE, np.int64)
+    for stripe in range(STRIPES):
+        first, last = stripe_rows(stripe, height)
+        stripe_of[first : last + 1] = stripe
+    starts = np.zeros(STRIPES + 1, np.int64)
+    for i in range(len(spans)):
+        for stripe in range(stripe_of[spans[i, 0]], stripe_of[spans[i, 1]] + 1):
+            starts[stripe + 1] += 1
+    starts = np.cumsum(starts)
+    members = np.empty(starts[STRIPES], np.int32)
+    places = starts.copy()
+    for i in range(len(spans)):
+        for stripe in range(stripe_of[spans[i, 0]], stripe_of[spans[i, 1]] + 1):
+            members[places[stripe]] = i
+            places[stripe] += 1
+    return members, starts
 
-    Threads take neighbouring parts, and what takes long lies together in an image: so even parts come first, then odd ones.
+
+@njit(cache=True)
+def stripe_of_part(part):  # type: ignore[no-untyped-def]
+    """The stripe to work at as the `part`-th: even ones, then odd ones.
+
+    A thread takes neighbouring parts, and what takes long lies together in an image.
     """
-    stripe = 2 * part if 2 * part < STRIPES else 2 * part - STRIPES + 1
-    block_rows = (height + SIDE - 1) // SIDE
-    return stripe * block_rows // STRIPES, (stripe + 1) * block_rows // STRIPES - 1
+    return 2 * part if 2 * part < STRIPES else 2 * part - STRIPES + 1
+
+
+@njit(cache=True, parallel=True)
+def _blend(splats, spans, members, stripe_starts, image, transmittance):  # type: ignore[no-untyped-def]
+    for part in prange(STRIPES):
+        stripe = stripe_of_part(part)
+        first, last = stripe_rows(stripe, image.shape[1])
+        blocks = _blend_stripe(
+            splats, spans, members[stripe_starts[stripe] : stripe_starts[stripe + 1]], first, last, image.shape[2]
+        )
+        _store(blocks, first, image, transmittance)
+
+
+@njit(cache=True)
+def _store(blocks, first_row, image, transmittance):  # type: ignore[no-untyped-def]
+    """Write the pixels of blocks."""
+    height, width = transmittance.shape
+    for block_row in range(blocks.shape[0]):
+        for y in range(min(SIDE, height - SIDE * (first_row + block_row))):
+            row = SIDE * (first_row + block_row) + y
+            for block_column in range(blocks.shape[1]):
+                block = blocks[block_row, block_column]
+                for x in range(min(SIDE, width - SIDE * block_column)):
+                    column, k = SIDE * block_column + x, SIDE * y + x
+                    transmittance[row, column] = abs(block[k])
+                    image[0, row, column] = block[LANES + k]
+                    image[1, row, column] = block[2 * LANES + k]
+                    image[2, row, column] = block[3 * LANES + k]
 
 
 @njit(cache=True, error_model="numpy")
@@ -209,18 +260,15 @@ def power_of_two(exponent):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, fastmath=FLAGS, error_model="numpy")
-def _blend_stripe(splats, spans, first_row, last_row, image, transmittance):  # type: ignore[no-untyped-def]
-    """Blend the blocks of rows `first_row` to `last_row` and write their pixels.
+def _blend_stripe(splats, spans, members, first_row, last_row, width):  # type: ignore[no-untyped-def]
+    """The blocks of rows `first_row` to `last_row` with the splats `members` blended into them.
 
     A finished pixel's transmittance is kept with a minus sign, so that nothing can be blended into it any more.
     """
-    height, width = transmittance.shape
     columns = (width + SIDE - 1) // SIDE
     blocks = np.zeros((last_row - first_row + 1, columns, _STATE), np.float32)
     blocks[:, :, :LANES] = ONE
-    for i in range(len(splats)):
-        if spans[i, 1] < first_row or spans[i, 0] > last_row:
-            continue
+    for i in members:
         splat = splats[i]
         red, green, blue = splat[RED], splat[GREEN], splat[BLUE]
         xx, xy, yy, log_opacity = splat[XX], splat[XY], splat[YY], splat[LOG_OPACITY]
@@ -244,11 +292,4 @@ def _blend_stripe(splats, spans, first_row, last_row, image, transmittance):  # 
                     block[LANES + k] += weight * red
                     block[2 * LANES + k] += weight * green
                     block[3 * LANES + k] += weight * blue
-    for row in range(first_row * SIDE, min((last_row + 1) * SIDE, height)):
-        for column in range(width):
-            block = blocks[row // SIDE - first_row, column // SIDE]
-            k = SIDE * (row % SIDE) + column % SIDE
-            transmittance[row, column] = abs(block[k])
-            image[0, row, column] = block[LANES + k]
-            image[1, row, column] = block[2 * LANES + k]
-            image[2, row, column] = block[3 * LANES + k]
+    return blocks

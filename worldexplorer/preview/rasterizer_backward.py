@@ -46,6 +46,7 @@ from worldexplorer.preview.rasterizer import (
     Rendering,
     block_columns,
     power_of_two,
+    stripe_of_part,
     stripe_rows,
 )
 
@@ -74,64 +75,41 @@ def backward(
     Returns:
         [V, 14] float32 gradients by the rows of the Gaussians `rendering.seen`.
     """
-    stripe_numbers = _stripe_numbers(camera.height)
-    starts = _part_starts(rendering.spans, stripe_numbers)
-    parts = np.empty((starts[-1], GRADIENTS), np.float32)
-    sums = np.empty((len(rendering.seen), GRADIENTS), np.float32)
+    parts = np.empty((len(rendering.members), GRADIENTS), np.float32)
     with _threads.PARALLEL_REGION:
         _backward(
             rendering.splats,
             rendering.spans,
-            stripe_numbers,
-            starts,
+            rendering.members,
+            rendering.stripe_starts,
             rendering.image,
             rendering.transmittance,
             by_image,
             by_transmittance,
             parts,
         )
-    _add_parts(starts, parts, sums)
+    sums = _add_parts(rendering.members, parts, len(rendering.seen))
     return project_backward(rows, camera, rendering.seen, sums)
 
 
 @njit(cache=True)
-def _stripe_numbers(height):  # type: ignore[no-untyped-def]
-    """The stripe of every row of blocks, counted from the top."""
-    numbers = np.empty((height + SIDE - 1) // SIDE, np.int32)
-    for part in range(STRIPES):
-        first, last = stripe_rows(part, height)
-        numbers[first : last + 1] = 2 * part if 2 * part < STRIPES else 2 * part - STRIPES + 1
-    return numbers
-
-
-@njit(cache=True)
-def _part_starts(spans, stripe_numbers):  # type: ignore[no-untyped-def]
-    """Where the sums of a splat begin that its stripes write, one row each: [V + 1] int64."""
-    starts = np.empty(len(spans) + 1, np.int64)
-    starts[0] = 0
-    for i in range(len(spans)):
-        starts[i + 1] = starts[i] + stripe_numbers[spans[i, 1]] - stripe_numbers[spans[i, 0]] + 1
-    return starts
-
-
-@njit(cache=True)
-def _add_parts(starts, parts, sums):  # type: ignore[no-untyped-def]
-    """Add up what the stripes found of each splat, from the top of the image to its bottom."""
-    for i in range(len(sums)):
+def _add_parts(members, parts, count):  # type: ignore[no-untyped-def]
+    """Add up what the stripes found of each splat, always from the top of the image to its bottom: [count, 9]."""
+    sums = np.zeros((count, GRADIENTS), np.float32)
+    for part in range(len(members)):
         for column in range(GRADIENTS):
-            total = np.float32(0.0)
-            for part in range(starts[i], starts[i + 1]):
-                total += parts[part, column]
-            sums[i, column] = total
+            sums[members[part], column] += parts[part, column]
+    return sums
 
 
 @njit(cache=True, parallel=True)
-def _backward(splats, spans, stripe_numbers, starts, image, transmittance, by_image, by_transmittance, parts):  # type: ignore[no-untyped-def]
+def _backward(splats, spans, members, stripe_starts, image, transmittance, by_image, by_transmittance, parts):  # type: ignore[no-untyped-def]
     for part in prange(STRIPES):
-        first, last = stripe_rows(part, image.shape[1])
-        if first <= last:
-            blocks = _load(first, last, image, transmittance, by_image, by_transmittance)
-            _backward_stripe(splats, spans, stripe_numbers, starts, first, last, blocks, parts)
+        stripe = stripe_of_part(part)
+        first, last = stripe_rows(stripe, image.shape[1])
+        own = slice(stripe_starts[stripe], stripe_starts[stripe + 1])
+        blocks = _load(first, last, image, transmittance, by_image, by_transmittance)
+        _backward_stripe(splats, spans, members[own], first, last, blocks, parts[own])
 
 
 @njit(cache=True)
@@ -140,26 +118,28 @@ def _load(first_row, last_row, image, transmittance, by_image, by_transmittance)
     height, width = transmittance.shape
     blocks = np.zeros((last_row - first_row + 1, (width + SIDE - 1) // SIDE, _STATE), np.float32)
     blocks[:, :, :LANES] = ONE
-    for row in range(first_row * SIDE, min((last_row + 1) * SIDE, height)):
-        for column in range(width):
-            block = blocks[row // SIDE - first_row, column // SIDE]
-            k = SIDE * (row % SIDE) + column % SIDE
-            rest = by_transmittance[row, column] * transmittance[row, column]
-            for channel in range(3):
-                rest += by_image[channel, row, column] * image[channel, row, column]
-                block[(2 + channel) * LANES + k] = by_image[channel, row, column]
-            block[LANES + k] = rest
+    for block_row in range(blocks.shape[0]):
+        for y in range(min(SIDE, height - SIDE * (first_row + block_row))):
+            row = SIDE * (first_row + block_row) + y
+            for block_column in range(blocks.shape[1]):
+                block = blocks[block_row, block_column]
+                for x in range(min(SIDE, width - SIDE * block_column)):
+                    column, k = SIDE * block_column + x, SIDE * y + x
+                    rest = by_transmittance[row, column] * transmittance[row, column]
+                    for channel in range(3):
+                        rest += by_image[channel, row, column] * image[channel, row, column]
+                        block[(2 + channel) * LANES + k] = by_image[channel, row, column]
+                    block[LANES + k] = rest
     return blocks
 
 
 @njit(cache=True, fastmath=FLAGS, error_model="numpy")
-def _backward_stripe(splats, spans, stripe_numbers, starts, first_row, last_row, blocks, parts):  # type: ignore[no-untyped-def]
-    """Write the sums of every splat over the blocks of rows `first_row` to `last_row` into its row of `parts`."""
+def _backward_stripe(splats, spans, members, first_row, last_row, blocks, parts):  # type: ignore[no-untyped-def]
+    """Write the sums of the splats `members` over the blocks of rows `first_row` to `last_row` into the rows of `parts`."""
     columns = blocks.shape[1]
     lanes = np.empty(GRADIENTS * LANES, np.float32)
-    for i in range(len(splats)):
-        if spans[i, 1] < first_row or spans[i, 0] > last_row:
-            continue
+    for member in range(len(members)):
+        i = members[member]
         splat = splats[i]
         red, green, blue = splat[RED], splat[GREEN], splat[BLUE]
         xx, xy, yy, log_opacity = splat[XX], splat[XY], splat[YY], splat[LOG_OPACITY]
@@ -197,7 +177,7 @@ def _backward_stripe(splats, spans, stripe_numbers, starts, first_row, last_row,
                     lanes[6 * LANES + k] += weight * by_red
                     lanes[7 * LANES + k] += weight * by_green
                     lanes[8 * LANES + k] += weight * by_blue
-        part = parts[starts[i] + stripe_numbers[max(spans[i, 0], first_row)] - stripe_numbers[spans[i, 0]]]
+        part = parts[member]
         for column in range(GRADIENTS):
             total = np.float32(0.0)
             for k in range(LANES):

@@ -18,7 +18,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from worldexplorer.geometry.cameras import opengl_to_opencv, pixel_intrinsics
 from worldexplorer.preview.mesh import CUT_RATIO, build_mesh
@@ -28,6 +27,8 @@ from worldexplorer.progress import Progress, silent
 import numba  # isort: skip
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from worldexplorer.preview.world import World
 
 NEAR = 0.05
@@ -38,6 +39,12 @@ SAMPLES = 2
 
 BACK_SCALE = 0.99
 """Inverse depths of the backdrop count this much: where both meshes show one surface, the front one is seen."""
+
+FRONT, BACK = np.uint8(0), np.uint8(1)
+"""The two layers, by their place among the colours."""
+
+TOUCH = 1e-6
+"""Samples' widths by which triangles reach over their borders, to make up for rounding."""
 
 
 class WorldRenderer:
@@ -130,8 +137,8 @@ def _render(  # type: ignore[no-untyped-def]
     samples = picture.shape[0] * SAMPLES
     nearness = np.zeros((samples, samples), np.float32)
     layer = np.zeros((samples, samples), np.uint8)
-    _draw(rotation, centre, lens, front, front_triangles, 1.0, 0, nearness, layer)
-    _draw(rotation, centre, lens, back, back_triangles, BACK_SCALE, 1, nearness, layer)
+    _draw(rotation, centre, lens, front, front_triangles, 1.0, FRONT, nearness, layer)
+    _draw(rotation, centre, lens, back, back_triangles, BACK_SCALE, BACK, nearness, layer)
     _shade(rotation, centre, lens, nearness, layer, colours, outside, picture)
 
 
@@ -139,8 +146,8 @@ def _render(  # type: ignore[no-untyped-def]
 def _depth(rotation, centre, lens, front, front_triangles, back, back_triangles, depth):  # type: ignore[no-untyped-def]
     nearness = np.zeros(depth.shape, np.float32)
     layer = np.zeros(depth.shape, np.uint8)
-    _draw(rotation, centre, lens, front, front_triangles, 1.0, 0, nearness, layer)
-    _draw(rotation, centre, lens, back, back_triangles, BACK_SCALE, 1, nearness, layer)
+    _draw(rotation, centre, lens, front, front_triangles, 1.0, FRONT, nearness, layer)
+    _draw(rotation, centre, lens, back, back_triangles, BACK_SCALE, BACK, nearness, layer)
     for row in range(depth.shape[0]):
         for column in range(depth.shape[1]):
             scale = BACK_SCALE if layer[row, column] else 1.0
@@ -197,10 +204,11 @@ def _draw(rotation, centre, lens, vertices, triangles, scale, number, nearness, 
         for side in range(3):
             start, end = triangles[triangle, side], triangles[triangle, (side + 1) % 3]
             if not beyond[start] & 16:
-                cut[corners] = screen[start]
+                for value in range(3):
+                    cut[corners, value] = screen[start, value]
                 corners += 1
             if (beyond[start] ^ beyond[end]) & 16:
-                # From the visible vertex to the hidden one, whichever way round: both triangles of an edge cut it alike.
+                # From the visible vertex to the hidden one: both triangles of an edge cut it alike.
                 if beyond[start] & 16:
                     start, end = end, start
                 share = (camera[start, 2] - NEAR) / (camera[start, 2] - camera[end, 2])
@@ -218,8 +226,9 @@ def _draw(rotation, centre, lens, vertices, triangles, scale, number, nearness, 
 def _fill(first, second, third, number, nearness, layer):  # type: ignore[no-untyped-def]
     """Draw one triangle of (column, row, inverse depth) corners.
 
-    A sample on a border belongs to the triangle, and the place where a border crosses a row is computed from its upper
-    end to its lower one: triangles that share a border leave no gap between them.
+    A sample on a border, or within `TOUCH` of it, belongs to the triangle, and the place where a border crosses a row is
+    computed from its upper end to its lower one: triangles that share a border leave no gap between them, nor do two
+    surfaces that end at one line of sight.
     """
     if first[1] > second[1]:
         first, second = second, first
@@ -242,11 +251,11 @@ def _fill(first, second, third, number, nearness, layer):  # type: ignore[no-unt
     slope_long = (x2 - x0) / (y2 - y0)
     slope_upper = (x1 - x0) / (y1 - y0) if y1 > y0 else 0.0
     slope_lower = (x2 - x1) / (y2 - y1) if y2 > y1 else 0.0
-    for row in range(int(np.ceil(max(y0, 0.0))), int(min(y2, size - 1.0)) + 1):
+    for row in range(int(np.ceil(max(y0 - TOUCH, 0.0))), int(min(y2 + TOUCH, size - 1.0)) + 1):
         one = x0 + (row - y0) * slope_long
         other = x0 + (row - y0) * slope_upper if row < y1 else x1 + (row - y1) * slope_lower
-        start = max(min(one, other), 0.0)
-        end = min(max(one, other), size - 1.0)
+        start = max(min(one, other) - TOUCH, 0.0)
+        end = min(max(one, other) + TOUCH, size - 1.0)
         if start > end:
             continue
         base = n0 + (row - y0) * along - x0 * across
@@ -314,7 +323,15 @@ def _angle(y, x):  # type: ignore[no-untyped-def]
     ratio = min(wide, tall) / max(wide, tall, 1e-300)
     s = ratio * ratio
     series = 0.0028662257
-    for coefficient in (-0.0161657367, 0.0429096138, -0.07528964, 0.1065626393, -0.1420889944, 0.1999355085, -0.3333314528):
+    for coefficient in (
+        -0.0161657367,
+        0.0429096138,
+        -0.07528964,
+        0.1065626393,
+        -0.1420889944,
+        0.1999355085,
+        -0.3333314528,
+    ):
         series = series * s + coefficient
     angle = ratio * (series * s + 1.0)
     if tall > wide:

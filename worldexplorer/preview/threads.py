@@ -9,8 +9,9 @@ Every module of the preview engine that uses numba imports this one first. What 
 * compiled code is kept beside the sources, or, where they are read-only, in the user's cache folder, or else in a
   folder of the temporary directory that only this user can write (the files hold machine code).
 
-Work that falls apart into frames goes through :func:`for_each` and `nogil=True` functions. `workqueue` serves one caller
-at a time and aborts the process on a second: hold :data:`PARALLEL_REGION` around every call of a `parallel=True` function.
+Work that falls apart into frames goes through :func:`for_each` and `nogil=True` functions. `workqueue` serves one
+caller at a time and aborts the process on a second: hold :data:`PARALLEL_REGION` around every call of a
+`parallel=True` function.
 
 Example:
     >>> from worldexplorer.preview.threads import for_each
@@ -25,12 +26,16 @@ import os
 import stat
 import tempfile
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from worldexplorer.errors import InfrastructureError
-from worldexplorer.progress import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from worldexplorer.progress import Progress
 
 PARALLEL_REGION = threading.RLock()
 """Held around calls of parallel kernels."""

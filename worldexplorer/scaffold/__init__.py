@@ -1,1 +1,1 @@
-"""Stage 1: eight views around one place; numpy only, the models come from an engine."""
+"""Stage 1: eight views around one point, from a photo, from prompts, or brought by the data set."""

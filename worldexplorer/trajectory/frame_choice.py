@@ -8,7 +8,7 @@ would leave the scale of the world open.
 
 Example:
     >>> choose_frames([45, 135, 135, 45], [1.04, 1.68, 1.68, 0.93], 8)
-    [[11, 33], [33, 101], [33, 101], [11, 33]]
+    [[11, 33], [22, 67, 112], [33, 101], [22]]
 """
 
 from __future__ import annotations

@@ -6,20 +6,20 @@ detail needs more Gaussians. Only for the sampled pixels a normal is worked out,
 
 Example:
     >>> cloud = build_point_cloud(points, maps.confidence, views.images, views.c2w, count=80_000, seed=7)
-    >>> cloud.positions.shape
+    >>> cloud.points.shape
     (80000, 3)
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from worldexplorer.errors import DefectError
+from worldexplorer.geometry.ply import PointCloud
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,21 +38,6 @@ _UNEVEN_STEPS = 3.0
 """Of two neighbours, one this many times further away than the other is taken to lie across an edge."""
 _LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32) / 255
 _VOXELS_A_SIDE = 2**21
-
-
-@dataclass(frozen=True)
-class PointCloud:
-    """P points.
-
-    Attributes:
-        positions: [P, 3] float32, scene frame, trajectory units.
-        normals: [P, 3] float32, unit length, towards the camera that saw the point.
-        colours: [P, 3] uint8 sRGB.
-    """
-
-    positions: NDArray[np.float32]
-    normals: NDArray[np.float32]
-    colours: NDArray[np.uint8]
 
 
 def build_point_cloud(
@@ -96,7 +81,7 @@ def build_point_cloud(
         candidates = candidates[_weighted_sample(weights, count, seed)]
     _log.info("The point cloud has %d points.", candidates.size)
     return PointCloud(
-        positions=np.ascontiguousarray(points.reshape(-1, 3)[candidates], dtype=np.float32),
+        points=np.ascontiguousarray(points.reshape(-1, 3)[candidates], dtype=np.float32),
         normals=pixel_normals(points, c2w, candidates),
         colours=np.ascontiguousarray(resized.reshape(-1, 3)[candidates]),
     )

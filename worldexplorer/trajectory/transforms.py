@@ -1,6 +1,6 @@
 """The `transforms.json` of a scene: which image was taken where, in nerfstudio's format.
 
-One camera for all frames (intrinsics in pixels at the top level, model OPENCV without distortion), OpenGL
+Intrinsics in pixels (at the top level where all frames share them, else with each frame), no distortion, OpenGL
 camera-to-world matrices in the scene frame and trajectory units, `orientation_override` "none" because the world is
 level already, and paths relative to the file's folder, so that a scene can be moved. Held-out frames go into a second
 file of the same format.
@@ -9,7 +9,7 @@ The writer gives the same bytes for the same content: sorted keys, numbers round
 accepts nothing else than what the writer can have written, down to paths that stay inside the folder.
 
 Example:
-    >>> write_transforms(folder / "transforms.json", Transforms(("final/000.png",), np.eye(4)[None], K, 576, 576))
+    >>> write_transforms(folder / "transforms.json", Transforms(("final/000.png",), np.eye(4)[None], K[None], 576, 576))
     >>> read_transforms(folder / "transforms.json").file_paths
     ('final/000.png',)
 """
@@ -20,10 +20,10 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeVar
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from worldexplorer.errors import DefectError, UserError
 from worldexplorer.geometry.cameras import pixel_intrinsics
@@ -42,6 +42,8 @@ POINT_CLOUD_NAME = "vggt_pcl.ply"
 
 _DECIMALS = 12
 """Far below any meaning of a pose, and above the rounding that differs between machines."""
+_LENS_DECIMALS = 9
+"""Of focal lengths and centres in pixels: coarse enough that reading and writing again changes nothing."""
 _LARGEST_FILE = 64 * 2**20
 _LARGEST_SIDE = 65536
 _REMEDY = "make the scene again with stage 2"
@@ -49,12 +51,12 @@ _REMEDY = "make the scene again with stage 2"
 
 @dataclass(frozen=True)
 class Transforms:
-    """Posed images of one camera.
+    """Posed images of one size.
 
     Attributes:
         file_paths: N paths relative to the folder of the file, POSIX style, no two the same.
         c2w: [N, 4, 4] OpenGL camera-to-world, scene frame, trajectory units.
-        intrinsics: [3, 3] normalised, without skew.
+        intrinsics: [N, 3, 3] normalised, without skew.
         width: of every image, pixels.
         height: of every image, pixels.
         ply_file_path: the initial points, relative to the folder of the file; None where there are none.
@@ -77,19 +79,24 @@ def write_transforms(path: Path, transforms: Transforms) -> None:
     c2w = np.asarray(transforms.c2w, dtype=np.float64)
     if c2w.shape != (len(transforms.file_paths), 4, 4):
         raise DefectError(f"{len(transforms.file_paths)} frames have poses of shape {c2w.shape}", where=str(path))
-    pixels = pixel_intrinsics(transforms.intrinsics, transforms.width, transforms.height)
+    intrinsics = np.asarray(transforms.intrinsics, dtype=np.float64)
+    if intrinsics.shape != (len(c2w), 3, 3):
+        raise DefectError(f"{len(c2w)} frames have intrinsics of shape {intrinsics.shape}", where=str(path))
+    lenses = [_lens(matrix) for matrix in pixel_intrinsics(intrinsics, transforms.width, transforms.height)]
+    shared = all(lens == lenses[0] for lens in lenses)
     document: dict[str, object] = {
         "camera_model": "OPENCV",
         "orientation_override": "none",
-        "fl_x": _number(pixels[0, 0]),
-        "fl_y": _number(pixels[1, 1]),
-        "cx": _number(pixels[0, 2]),
-        "cy": _number(pixels[1, 2]),
         "w": transforms.width,
         "h": transforms.height,
+        **(lenses[0] if shared and lenses else {}),
         "frames": [
-            {"file_path": name, "transform_matrix": [[_number(value) for value in row] for row in pose]}
-            for name, pose in zip(transforms.file_paths, c2w.tolist(), strict=True)
+            {
+                "file_path": name,
+                "transform_matrix": [[_number(value) for value in row] for row in pose],
+                **({} if shared else lens),
+            }
+            for name, pose, lens in zip(transforms.file_paths, c2w.tolist(), lenses, strict=True)
         ],
     }
     if transforms.ply_file_path is not None:
@@ -180,22 +187,37 @@ _Focal = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Side = Annotated[int, Field(ge=1, le=_LARGEST_SIDE)]
 
 
-class _Frame(BaseModel):
+class _Lens(BaseModel):
+    """Intrinsics in pixels; all four or none."""
+
     model_config = ConfigDict(extra="forbid")
 
+    fl_x: _Focal | None = None
+    fl_y: _Focal | None = None
+    cx: Finite | None = None
+    cy: Finite | None = None
+
+    @model_validator(mode="after")
+    def _all_or_none(self) -> Self:
+        if len({value is None for value in (self.fl_x, self.fl_y, self.cx, self.cy)}) > 1:
+            raise ValueError("fl_x, fl_y, cx and cy go together")
+        return self
+
+    def matrix(self) -> list[list[float]] | None:
+        """3 x 3 in pixels; None where something is missing."""
+        if self.fl_x is None or self.fl_y is None or self.cx is None or self.cy is None:
+            return None
+        return [[self.fl_x, 0.0, self.cx], [0.0, self.fl_y, self.cy], [0.0, 0.0, 1.0]]
+
+
+class _Frame(_Lens):
     file_path: _Path
     transform_matrix: tuple[Row, Row, Row, Row]
 
 
-class _SceneFile(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class _SceneFile(_Lens):
     camera_model: Literal["OPENCV"]
     orientation_override: Literal["none"]
-    fl_x: _Focal
-    fl_y: _Focal
-    cx: Finite
-    cy: Finite
     w: _Side
     h: _Side
     frames: Annotated[list[_Frame], Field(min_length=1)]
@@ -218,9 +240,17 @@ def _transforms(scene: _SceneFile, where: str) -> Transforms:
                 f"{frame.file_path} is listed twice", where=f"{where}: frames[{index}].file_path", remedy=_REMEDY
             )
         seen.add(frame.file_path)
-    intrinsics = np.array(
-        [[scene.fl_x / scene.w, 0.0, scene.cx / scene.w], [0.0, scene.fl_y / scene.h, scene.cy / scene.h], [0, 0, 1.0]]
-    )
+    lenses = []
+    for index, frame in enumerate(scene.frames):
+        lens = frame.matrix() or scene.matrix()
+        if lens is None:
+            raise UserError(
+                "the frame has no intrinsics (fl_x, fl_y, cx, cy), and the file has none for all frames",
+                where=f"{where}: frames[{index}]",
+                remedy=_REMEDY,
+            )
+        lenses.append(lens)
+    intrinsics = np.array(lenses) / np.array([[scene.w], [scene.h], [1.0]])
     return Transforms(
         file_paths=tuple(frame.file_path for frame in scene.frames),
         c2w=c2w,
@@ -229,6 +259,11 @@ def _transforms(scene: _SceneFile, where: str) -> Transforms:
         height=scene.h,
         ply_file_path=scene.ply_file_path,
     )
+
+
+def _lens(pixels: NDArray[np.float64]) -> dict[str, float]:
+    places = {"fl_x": (0, 0), "fl_y": (1, 1), "cx": (0, 2), "cy": (1, 2)}
+    return {name: round(_number(pixels[place]), _LENS_DECIMALS) for name, place in places.items()}
 
 
 def _number(value: float) -> float:

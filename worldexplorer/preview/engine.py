@@ -1,0 +1,122 @@
+"""The preview engine: a whole world from one photo on a CPU, without weights.
+
+Stage 1 builds a panorama with ranges around the photo (:mod:`worldexplorer.preview.world`); the models of stages 2 and
+3 look at that world, or fit Gaussians to views of it. Everything it makes is synthesised, and labelled so.
+
+Example:
+    >>> engine = PreviewEngine(preset="smoke", seed=0)
+    >>> world = engine.build_world(photo, 60.08, "outdoor", silent)
+    >>> depth = engine.depth().depth(views, world, translation_scaling_factor=10.0)
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from worldexplorer.engine import Images, Poses, StageDefaults, Views
+from worldexplorer.errors import UsageError
+from worldexplorer.preview.models import PreviewDepth, PreviewGeometry, PreviewNovelViews, WorldRenderers, cap_views
+from worldexplorer.preview.panorama import build_world, stitch_world
+from worldexplorer.preview.presets import PRESETS
+from worldexplorer.preview.trainer import PreviewTrainer
+from worldexplorer.preview.world import World
+from worldexplorer.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from worldexplorer.engine import World as EngineWorld
+
+ALGORITHM_VERSIONS: Mapping[str, int] = {"world": 1, "renderer": 1, "trainer": 1}
+"""Raised by one whenever a change to the engine changes what it makes from the same photo and settings."""
+
+_NO_TEXT_TO_IMAGE = (
+    "scaffold_gen needs a text-to-image model, and the preview engine has none: "
+    "use --engine full, or --scaffold_method single_image."
+)
+
+CAPS = "caps"
+"""The trajectory of the views above and below the scaffold's ring."""
+
+
+class PreviewEngine:
+    """The preview engine (:class:`worldexplorer.engine.Engine`).
+
+    Args:
+        preset: a name in :data:`worldexplorer.preview.presets.PRESETS`.
+        seed: of the world's synthesis.
+
+    Raises:
+        UsageError: there is no such preset.
+    """
+
+    name = "preview"
+    label = "synthesised preview"
+    licence = "No model weights: the engine is part of this program (MIT); its pictures derive from your photo alone."
+
+    def __init__(self, preset: str, seed: int) -> None:
+        if preset not in PRESETS:
+            raise UsageError(
+                f"there is no preset named {preset!r}", where="--preset", remedy=f"choose from: {', '.join(PRESETS)}"
+            )
+        self._preset = PRESETS[preset]
+        self._seed = seed
+        self._renderers = WorldRenderers()
+        self.image_size = self._preset.image_size
+        self.defaults = StageDefaults(
+            num_images_for_vggt=self._preset.num_images_for_vggt,
+            frames_per_trajectory=self._preset.frames_per_trajectory,
+            point_count=self._preset.point_count,
+            heldout_views=self._preset.heldout_views,
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """The preset with all its values, the seed and the versions of the engine's algorithms."""
+        return {"preset": asdict(self._preset), "seed": self._seed, "algorithms": dict(ALGORITHM_VERSIONS)}
+
+    def check(self, stages: Sequence[int], scaffold_method: str, traj_prior: str) -> list[str]:  # noqa: ARG002
+        """Empty unless stage 1 is to start from text. Every prior can be rendered: it is but a path of cameras."""
+        if 1 in stages and scaffold_method == "scaffold_gen":
+            return [_NO_TEXT_TO_IMAGE]
+        return []
+
+    def build_world(self, photo: Images, hfov_deg: float, scene_type: str | None, progress: Progress) -> World:
+        """The world around one photo ([H, W, 3] uint8, its true horizontal field of view)."""
+        return build_world(
+            photo,
+            hfov_deg=hfov_deg,
+            scene_type=scene_type,
+            seed=self._seed,
+            pixels_per_degree=self._preset.pixels_per_degree,
+            progress=progress,
+        )
+
+    def load_world(self, folder: Path | None, scaffold: Views) -> World:
+        """The world in `folder`, or one stitched from the eight views where there is no folder."""
+        if folder is not None:
+            return World.load(folder)
+        return stitch_world(
+            scaffold,
+            scene_type=None,
+            seed=self._seed,
+            pixels_per_degree=self._preset.pixels_per_degree,
+            progress=silent,
+        )
+
+    def extra_trajectories(self, translation_scaling_factor: float) -> Mapping[str, Poses]:  # noqa: ARG002
+        """The cap views; at the origin, whatever the scale."""
+        return {CAPS: cap_views()}
+
+    def novel_views(self) -> PreviewNovelViews:
+        """Renders new views of the world."""
+        return PreviewNovelViews(self._renderers)
+
+    def depth(self) -> PreviewDepth:
+        """Renders the world's depth."""
+        return PreviewDepth(self._renderers)
+
+    def geometry(self) -> PreviewGeometry:
+        """Gives points on the world's surfaces."""
+        return PreviewGeometry(self._renderers)

@@ -1,0 +1,1 @@
+"""Stage 3: Gaussian splats from a scene, measured and exported."""
