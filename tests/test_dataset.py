@@ -182,6 +182,8 @@ def test_the_file_is_not_utf8(tmp_path):
         ),
         ({"samples": [{"category": "x"}]}, f"samples[0].index is missing: expected {AN_INDEX}"),
         ({"samples": [{"index": True}]}, f"samples[0].index is true: expected {AN_INDEX}"),
+        ({"samples": [{"index": True}, {"index": 1}]}, f"samples[0].index is true: expected {AN_INDEX}"),
+        ({"samples": [{"index": [1]}]}, f"samples[0].index is [1]: expected {AN_INDEX}"),
         ({"samples": [{"index": "3"}]}, f'samples[0].index is "3": expected {AN_INDEX}'),
         ({"samples": [{"index": 3.0}]}, f"samples[0].index is 3.0: expected {AN_INDEX}"),
         ({"samples": [{"index": None}]}, f"samples[0].index is null: expected {AN_INDEX}"),
@@ -321,8 +323,8 @@ def test_the_file_is_not_utf8(tmp_path):
         (
             sample(photorealistic={"path": "a"}, stylized={"path": "b"}, scaffold={"scaffold_path": "s"}),
             (
-                "samples[0].scaffold.scaffold_path stands beside photorealistic and stylized and does not say whose views "
-                "it holds: put it inside, as samples[0].photorealistic.scaffold_path"
+                "samples[0].scaffold.scaffold_path stands beside photorealistic and stylized and does not say whose "
+                "views it holds: put it inside, as samples[0].photorealistic.scaffold_path"
             ),
         ),
     ],

@@ -187,7 +187,7 @@ class _Resolver:
         if len(names) > 1:
             place = f"sample {self._sample.index}: {', '.join(names)}"
             self._tally.add(f"several images in {FALLBACK_FOLDER}/ for one sample, the first taken", place)
-        return [(f"image in {FALLBACK_FOLDER}/", f"{FALLBACK_FOLDER}/{name}") for name in names[:1]]
+        return [(f"image in {FALLBACK_FOLDER}/", f"{FALLBACK_FOLDER}/{name}") for name in names]
 
     def _first_file(self, candidates: list[tuple[str, str]], place: str) -> tuple[Path | None, str | None]:
         """The first of the (key, path) `candidates` that is a file, and why none is; (None, None) without any."""
