@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
+from pathlib import Path
 
 import numpy as np
 import plyfile
@@ -286,7 +289,7 @@ def test_more_rows_than_the_reader_takes_are_not_written(tmp_path, monkeypatch):
         write_points(tmp_path / "a.ply", some_points(7))
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs the device that is always full")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device that is always full")
 def test_a_full_disk_is_the_machines_fault(tmp_path):
     full = tmp_path / "full.ply"
     full.symlink_to("/dev/full")
@@ -294,6 +297,18 @@ def test_a_full_disk_is_the_machines_fault(tmp_path):
         with pytest.raises(OSError) as caught:
             write(full, data)
         assert classify(caught.value) is ErrorClass.INFRASTRUCTURE
+
+
+def test_a_disk_that_fills_while_rows_are_written_keeps_its_error_number(tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for write, data in ((write_points, some_points(50_000)), (write_gaussians, some_gaussians(50_000, 1))):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, before[1]))
+        try:
+            with pytest.raises(OSError) as caught:
+                write(tmp_path / "a.ply", data)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert caught.value.errno == errno.EFBIG
 
 
 # --- what is not read

@@ -88,6 +88,18 @@ def test_single_misplaced_views_are_named_and_do_not_move_the_rest(caplog):
     np.testing.assert_allclose(points[report.usable], truth[report.usable], atol=1e-5)
 
 
+@pytest.mark.parametrize("mistake", ["turned", "moved"])
+def test_either_mistake_is_enough_to_be_left_out(mistake):
+    c2w = cameras()
+    maps, _ = model_answer(c2w)
+    if mistake == "turned":
+        maps.c2w[9, :3, :3] = Rotation.from_euler("x", 20, degrees=True).as_matrix() @ maps.c2w[9, :3, :3]
+    else:
+        maps.c2w[9, 0, 3] += 4.2
+    _, report = align(maps, c2w)
+    assert np.flatnonzero(~report.usable).tolist() == [9]
+
+
 def test_too_many_misplaced_views_are_an_error():
     c2w = cameras()
     maps, _ = model_answer(c2w, wrong=range(0, 33, 3))

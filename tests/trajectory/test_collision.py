@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worldexplorer.errors import DefectError
@@ -20,6 +20,8 @@ from worldexplorer.trajectory.collision import (
     legacy_cut,
 )
 from worldexplorer.trajectory.paths import anchor_parameters, published_trajectories, target_parameters
+
+steady = settings(deadline=None, derandomize=True)
 
 SIZE = 64
 LEFT = target_parameters(published_trajectories()["left"], None)
@@ -106,6 +108,7 @@ def test_shortened_trajectories_keep_the_frames_up_to_the_cut():
     assert clearance_cut(walls([3] * 5), anchors, targets, 0.4).kept_targets == tuple(targets)
 
 
+@steady
 @given(st.lists(st.floats(0.05, 5), min_size=13, max_size=13), st.floats(0.1, 4))
 def test_cuts_equal_a_plain_loop(distances, threshold):
     verdict = clearance_cut(walls(distances, 8), ANCHORS, LEFT, threshold)
@@ -127,6 +130,13 @@ def test_legacy_normalises_over_the_whole_clip():
     assert verdict.scores == pytest.approx((0, 0, 4 / 9, 5 / 9, 0), abs=1e-6)
     assert verdict.threshold == LEGACY_THRESHOLD == 120 / 255
     assert (verdict.kept_anchors, verdict.kept_targets) == (3, (0.0, 1.0, 2.0))
+
+
+def test_legacy_counts_the_far_things_at_the_border_too():
+    """Without them the range would begin at 1/10, and the middle of anchor 1 would score 2/3 instead of 0.7."""
+    depth = walls([10.0, 1 / 0.7])
+    depth[0, 0, 0], depth[1, 0, 0] = 1e6, 1.0
+    assert legacy_cut(depth, np.arange(2.0), np.arange(2.0)).scores == pytest.approx((0.1, 0.7), abs=1e-5)
 
 
 def test_legacy_may_cut_at_the_first_anchor():

@@ -5,12 +5,14 @@ from __future__ import annotations
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worldexplorer.errors import DefectError
 from worldexplorer.trajectory.frame_choice import choose_frames
 from worldexplorer.trajectory.paths import path_length, published_trajectories, relative, target_parameters
+
+steady = settings(deadline=None, derandomize=True)
 
 SCENE = list(published_trajectories().values()) * 8
 COUNTS = [trajectory.count for trajectory in SCENE]
@@ -23,6 +25,7 @@ def available(count):
     return count - 1 if count > 1 else count
 
 
+@steady
 @given(trajectories, st.integers(0, 400))
 def test_the_total_is_exact_and_no_frame_is_first_or_twice(scene, places):
     counts = [count for count, _ in scene]
@@ -34,6 +37,7 @@ def test_the_total_is_exact_and_no_frame_is_first_or_twice(scene, places):
         assert 0 not in frames or count == 1
 
 
+@steady
 @given(st.lists(st.tuples(st.just(1000), st.integers(1, 3_000_000)), min_size=1, max_size=34), st.integers(0, 400))
 def test_shares_are_largest_remainders(scene, places):
     """Where no limit binds: every share rounded down or up, and whoever is rounded up had no smaller remainder."""
@@ -47,6 +51,7 @@ def test_shares_are_largest_remainders(scene, places):
     assert not up or not down or min(up) >= max(down)
 
 
+@steady
 @given(trajectories.filter(bool), st.integers(0, 400))
 def test_longer_paths_get_no_fewer_frames(scene, places):
     chosen = choose_frames([count for count, _ in scene], [length for _, length in scene], places)
@@ -59,6 +64,15 @@ def test_longer_paths_get_no_fewer_frames(scene, places):
 def test_indices_are_the_middles_of_equal_parts():
     assert choose_frames([134], [1.0], 4) == [[16, 50, 83, 117]]
     assert choose_frames([45], [1.0], 1) == [[22]]
+
+
+@steady
+@given(st.integers(2, 200), st.data())
+def test_the_formula_is_bent_only_where_it_would_take_frame_0(count, data):
+    quota = data.draw(st.integers(1, count - 1))
+    plain = [int(Fraction(2 * j + 1, 2) * Fraction(count, quota)) for j in range(quota)]
+    [frames] = choose_frames([count], [1.0], quota)
+    assert frames == plain if plain[0] else frames[0] > 0
 
 
 def test_a_full_scene_shares_forty_frames_over_all_trajectories():

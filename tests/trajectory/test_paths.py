@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worldexplorer.errors import DefectError, UsageError
@@ -28,6 +28,8 @@ from worldexplorer.trajectory.paths import (
     target_parameters,
     trajectory_poses,
 )
+
+steady = settings(deadline=None, derandomize=True)
 
 KNOWN = published_trajectories()
 COUNTS = {"in": 45, "left": 135, "right": 135, "up": 45}
@@ -87,6 +89,7 @@ def test_the_four_have_their_published_counts_and_order():
     assert {name: trajectory.count for name, trajectory in KNOWN.items()} == COUNTS
 
 
+@steady
 @given(names, st.data())
 def test_poses_equal_the_printed_forms_at_any_parameter(name, data):
     k = data.draw(st.lists(st.floats(0, COUNTS[name] - 1), min_size=1, max_size=5))
@@ -179,6 +182,7 @@ def test_targets_at_full_length_are_the_published_frames():
     np.testing.assert_array_equal(target_parameters(KNOWN["in"], None), range(45))
 
 
+@steady
 @given(names, st.integers(1, 300))
 def test_shortened_targets_skip_the_view_and_end_at_the_end(name, frames):
     k = target_parameters(KNOWN[name], frames)
@@ -209,6 +213,7 @@ def test_short_own_trajectories_have_every_frame_as_anchor():
     np.testing.assert_array_equal(anchor_parameters(np.arange(5.0)), range(5))
 
 
+@steady
 @given(names, st.integers(1, 40))
 def test_anchors_of_a_shortened_trajectory_are_its_view_and_all_its_frames(name, frames):
     k = target_parameters(KNOWN[name], frames)

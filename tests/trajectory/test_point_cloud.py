@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worldexplorer.errors import DefectError
 from worldexplorer.geometry.cameras import camera_rays, normalised_intrinsics, pose, yaw_matrix
 from worldexplorer.trajectory.point_cloud import _weighted_sample, build_point_cloud, detail_weights, pixel_normals
+
+steady = settings(deadline=None, derandomize=True)
 
 SIZE = 48
 HALF = 3.0
@@ -89,6 +91,22 @@ def test_a_speck_looks_at_its_camera():
     np.testing.assert_allclose(normal, -speck / np.linalg.norm(speck), atol=1e-6)
 
 
+def test_a_thin_line_looks_at_its_camera():
+    """Both image axes run along it; what spans them is rounding."""
+    generator = np.random.default_rng(0)
+    steps = np.add.outer(np.arange(8), np.arange(8))[..., None] * np.array([0.05, 0.0, 0.0])
+    points = (np.array([-0.3, 0.4, -2.0]) + steps + generator.normal(0, 1e-8, (8, 8, 3))).astype(np.float32)[None]
+    normals = pixel_normals(points, np.eye(4)[None], np.arange(64))
+    flat = points.reshape(-1, 3)
+    np.testing.assert_allclose(normals, -flat / np.linalg.norm(flat, axis=1, keepdims=True), atol=1e-6)
+
+
+def test_normals_look_at_the_camera_in_folded_maps_too():
+    points, c2w = facing_planes(2.0, 2.0)
+    normals = pixel_normals(np.ascontiguousarray(points[:, :, ::-1]), c2w, np.arange(64))
+    np.testing.assert_allclose(normals, np.tile([0, 0, 1], (64, 1)), atol=1e-5)
+
+
 def test_points_that_are_not_finite_are_left_out_and_do_not_spoil_their_neighbours():
     points, c2w = facing_planes(2.0, 2.0)
     points[0, 3, 3] = np.nan
@@ -118,14 +136,18 @@ def test_equal_confidence_drops_nothing():
     assert len(build(points, c2w, dropped_percentile=90).points) == points.size // 3
 
 
-def test_views_can_be_left_out():
+def test_views_left_out_count_for_nothing():
     points, c2w = room()
-    confidence = np.ones(points.shape[:3], dtype=np.float32)
-    confidence[1] = 100.0  # must not count for the percentile either
-    cloud = build(points, c2w, confidence=confidence, use=np.array([True, False, True, False]))
-    np.testing.assert_array_equal(cloud.points, points[[0, 2]].reshape(-1, 3))
+    confidence = np.random.default_rng(6).random(points.shape[:3], dtype=np.float32)
+    confidence[1], confidence[3] = -5, 5
+    kept, images = [0, 2], noise_images()
+    some = build(points, c2w, confidence=confidence, images=images, use=np.isin(range(4), kept), count=900)
+    only = build(points[kept], c2w[kept], confidence=confidence[kept], images=images[kept], count=900)
+    for name in ("points", "normals", "colours"):
+        np.testing.assert_array_equal(getattr(some, name), getattr(only, name))
 
 
+@steady
 @given(st.integers(0, 3 * SIZE * SIZE), st.integers(0, 2**32))
 def test_samples_are_exact_and_without_repeats(count, seed):
     points, c2w = room(views=2)

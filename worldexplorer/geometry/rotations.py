@@ -5,7 +5,7 @@ take any number of leading dimensions and compute in float64.
 
 Example:
     >>> quarter = quaternion_to_matrix([np.sqrt(0.5), 0.0, np.sqrt(0.5), 0.0])      # 90 degrees about y
-    >>> float(rotation_angle_deg(np.eye(3), quarter))
+    >>> round(float(rotation_angle_deg(np.eye(3), quarter)), 9)
     90.0
 """
 

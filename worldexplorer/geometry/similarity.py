@@ -259,7 +259,7 @@ def fit_scale(known: Floats, found: Floats, rotation: Floats) -> tuple[float, Fl
     centred = turned - np.average(turned, axis=0, weights=weights)
     variance = float(weights @ distances**2) / max(3.0 * float(weights.sum()) - 4.0, 1.0)
     error = float(np.sqrt(variance / float(weights @ (centred**2).sum(axis=1))))
-    if slope <= 0.0 or error > _LARGEST_SCALE_ERROR * slope:
+    if not error < _LARGEST_SCALE_ERROR * slope:  # which no slope of 0 or less fulfils
         raise UserError(
             "the scale of the geometry model's answer cannot be found: its camera centres do not follow the known ones",
             remedy="use more frames of trajectories that move, or other frames",
@@ -286,16 +286,14 @@ def _start(turned: Floats, found: Floats, tells: NDArray[np.bool_]) -> tuple[flo
 
 
 def _line(turned: Floats, found: Floats, weights: Floats) -> tuple[float, Floats]:
-    """Weighted least squares of found = slope * turned + offset."""
+    """Weighted least squares of found = slope * turned + offset.
+
+    The weights leave at least one telling camera, so the slope is never without a denominator.
+    """
     share = weights / weights.sum()
     middle, found_middle = share @ turned, share @ found
     centred = turned - middle
     spread = float(share @ (centred**2).sum(axis=1))
-    if spread <= (_COINCIDENT * float(np.abs(centred).max())) ** 2:
-        raise UserError(
-            "the scale cannot be found: only cameras that stand in one place agree with the geometry model's centres",
-            remedy="use more frames of trajectories that move, or other frames",
-        )
     slope = float(share @ (centred * (found - found_middle)).sum(axis=1)) / spread
     return slope, found_middle - slope * middle
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 CHUNK_FRAMES = 21
 
@@ -24,9 +25,7 @@ class Chunk:
     targets: tuple[float, ...]
 
 
-def second_pass_chunks(
-    targets: Sequence[float], anchors: Sequence[float], limit: int = CHUNK_FRAMES
-) -> list[Chunk]:
+def second_pass_chunks(targets: Sequence[float], anchors: Sequence[float], limit: int = CHUNK_FRAMES) -> list[Chunk]:
     """Share the targets that are no anchors among samplings.
 
     Args:
@@ -38,10 +37,7 @@ def second_pass_chunks(
         Chunks that begin and end with an anchor; neighbours share one. A gap too wide for one sampling is cut into
         several with the same two anchors. Gaps without a target make no chunk.
     """
-    gaps = [
-        (left, right, [target for target in targets if left < target < right])
-        for left, right in zip(anchors, anchors[1:], strict=False)
-    ]
+    gaps = [(left, right, [target for target in targets if left < target < right]) for left, right in pairwise(anchors)]
     chunks: list[Chunk] = []
     held: list[float] = []
     made: list[float] = []

@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 
 from worldexplorer.checksum import file_sha256
 from worldexplorer.engine import Engine, Images, NovelViewRequest, Poses, Views, World
+from worldexplorer.errors import DefectError
 from worldexplorer.geometry.cameras import normalised_intrinsics, opengl_to_opencv
-from worldexplorer.pictures import read_pictures, write_pictures
+from worldexplorer.pictures import is_blank, read_pictures, write_pictures
 from worldexplorer.progress import Progress
 from worldexplorer.seeds import derive_seed
 from worldexplorer.trajectory.chunks import second_pass_chunks
@@ -104,13 +105,20 @@ class ShotGenerator:
         made = self._made(folder)
         if made is not None:
             verdict = CollisionVerdict.from_json(made["verdict"])
-            return self._remembered(folder, trajectory_poses(base, trajectory, verdict.kept_targets), verdict)
+            kept = trajectory_poses(base, trajectory, verdict.kept_targets)
+            return Shot(folder, self._read(folder, made), kept, verdict)
         anchors = anchor_parameters(targets)
         poses = trajectory_poses(base, trajectory, anchors)
         pictures = self._first_pass(view, folder, poses, starts_at_view=targets[0] > 0, progress=progress)
         depth = self._engine.depth().depth(self._views(pictures, poses), self._world, self._scale)
         verdict = clearance_cut(depth, anchors, targets, self._clearance_m)
         frames = self._second_pass(folder, base, trajectory, verdict, pictures, progress)
+        if len(frames) and is_blank(frames).all():
+            raise DefectError(
+                "every frame of a trajectory is of one colour",
+                where=folder,
+                remedy="the model failed without saying so; run it again, and report it if it stays",
+            )
         kept = trajectory_poses(base, trajectory, verdict.kept_targets)
         return self._finished(Shot(folder, frames, kept, verdict))
 
@@ -118,7 +126,7 @@ class ShotGenerator:
         """Views at given poses, without a collision rule."""
         made = self._made(folder)
         if made is not None:
-            return self._remembered(folder, c2w, None)
+            return Shot(folder, self._read(folder, made), c2w, None)
         return self._finished(Shot(folder, self.sample(folder, c2w, progress), c2w, None))
 
     def sample(self, name: str, c2w: Poses, progress: Progress) -> Images:
@@ -126,9 +134,7 @@ class ShotGenerator:
         request = self._request(self._scaffold, c2w, FIRST_PASS_CFG, derive_seed(self._seed, "trajectory", name))
         return self._engine.novel_views().sample([request], progress)[0][SCAFFOLD_VIEWS:]
 
-    def _first_pass(
-        self, view: int, folder: str, poses: Poses, *, starts_at_view: bool, progress: Progress
-    ) -> Images:
+    def _first_pass(self, view: int, folder: str, poses: Poses, *, starts_at_view: bool, progress: Progress) -> Images:
         """The anchors; where the first stands at the scaffold view itself, that view is taken."""
         wanted = poses[1:] if starts_at_view else poses
         seed = derive_seed(self._seed, "trajectory", folder, "first-pass")
@@ -164,7 +170,7 @@ class ShotGenerator:
             for chunk, pictures in zip(chunks, sampled, strict=True):
                 found |= dict(zip(chunk.targets, pictures[len(chunk.anchors) :], strict=True))
         if not verdict.kept_targets:
-            return np.empty((0, self._size, self._size, 3), dtype=np.uint8)
+            return self._no_frames()
         return np.stack([found[k] for k in verdict.kept_targets])
 
     def _request(self, given: Views, wanted: Poses, cfg: float, seed: int) -> NovelViewRequest:
@@ -198,10 +204,10 @@ class ShotGenerator:
 
     def _made(self, folder: str) -> Mapping[str, Any] | None:
         """The mark of a finished shot whose frames are all there, None for any other."""
-        mark = self._mark(folder)
-        if not mark.is_file():
+        try:
+            made: dict[str, Any] = json.loads(self._mark(folder).read_bytes())
+        except (FileNotFoundError, ValueError):  # ValueError: the power failed while it was written
             return None
-        made: dict[str, Any] = json.loads(mark.read_text())
         frames = self._scene / folder / FRAMES_FOLDER
         whole = all(
             (frames / name).is_file() and file_sha256(frames / name) == checksum
@@ -209,11 +215,14 @@ class ShotGenerator:
         )
         return made if whole else None
 
-    def _remembered(self, folder: str, c2w: Poses, verdict: CollisionVerdict | None) -> Shot:
-        frames = self._scene / folder / FRAMES_FOLDER
-        if not len(c2w):
-            return Shot(folder, np.empty((0, self._size, self._size, 3), dtype=np.uint8), c2w, verdict)
-        return Shot(folder, read_pictures(sorted(frames.iterdir())), c2w, verdict)
+    def _read(self, folder: str, made: Mapping[str, Any]) -> Images:
+        """The frames that a mark names, in order."""
+        if not made["frames"]:
+            return self._no_frames()
+        return read_pictures(self._scene / folder / FRAMES_FOLDER / name for name in sorted(made["frames"]))
+
+    def _no_frames(self) -> Images:
+        return np.empty((0, self._size, self._size, 3), dtype=np.uint8)
 
     def _finished(self, shot: Shot) -> Shot:
         """Write the frames, then the mark that makes them count."""

@@ -1,7 +1,7 @@
 """Poses that no training view has: where to measure a world.
 
 Example:
-    >>> heldout_poses([shot.c2w for shot in shots], 24, seed=1).shape
+    >>> heldout_poses(scaffold_c2w[:2], [left_c2w, right_c2w], 24, seed=1).shape
     (24, 4, 4)
 """
 

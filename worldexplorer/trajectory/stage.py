@@ -163,7 +163,7 @@ def _require_frames(shots: list[Shot], clearance_m: float) -> None:
     if any(len(shot.frames) for shot in shots):
         return
     raise UserError(
-        f"all {len(shots)} trajectories were cut to nothing: closer than {clearance_m:.2f} m to something from the start",
+        f"all {len(shots)} trajectories were cut to nothing: less than {clearance_m:.2f} m of room from the start",
         remedy="use a smaller translation_scaling_factor, or a photo with more room in front of the camera",
     )
 
@@ -242,9 +242,7 @@ def _write_scene(folder: Path, scaffold: Views, shots: list[Shot], size: int) ->
     names += [frame_path(shot.folder, frame) for shot in shots for frame in range(len(shot.frames))]
     c2w = np.concatenate([scaffold.c2w, *(shot.c2w for shot in shots)])
     intrinsics = _all_intrinsics(scaffold, len(names) - SCAFFOLD_VIEWS)
-    write_transforms(
-        folder / TRANSFORMS_NAME, Transforms(tuple(names), c2w, intrinsics, size, size, POINT_CLOUD_NAME)
-    )
+    write_transforms(folder / TRANSFORMS_NAME, Transforms(tuple(names), c2w, intrinsics, size, size, POINT_CLOUD_NAME))
 
 
 def _all_intrinsics(scaffold: Views, others: int) -> Poses:
