@@ -24,16 +24,18 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from worldexplorer import layout
 from worldexplorer.layout import JobId
 from worldexplorer.storage import Storage
+from worldexplorer.storage.folders import make_folder
 
 _logger = logging.getLogger(__name__)
 _LOCK = "lock"
+_UNNAMED = "new-"
 _FINGERPRINT_CHARACTERS = 12
 
 
@@ -55,48 +57,91 @@ class Attempt:
 
 
 @contextmanager
-def claim_attempt(storage: Storage, job: JobId, stage: str, fingerprint: str) -> Iterator[Attempt]:
-    """A dead process's attempt at the same result, or a new one; this process's alone until the block ends."""
+def claim_attempt(
+    storage: Storage, job: JobId, stage: str, fingerprint: str, *, committed: str = ""
+) -> Iterator[Attempt]:
+    """A dead process's attempt at the same result, or a new one; this process's alone until the block ends.
+
+    Args:
+        storage: the `output_base`.
+        job: whose stage.
+        stage: which one.
+        fingerprint: of the result.
+        committed: the attempt that the stage's record names, which is nobody's to go on with.
+    """
     folder = _local_attempts(storage, job)
-    folder.mkdir(parents=True, exist_ok=True)
     prefix = f"{stage}-{fingerprint[:_FINGERPRINT_CHARACTERS]}-"
-    for candidate in sorted(folder.glob(f"{prefix}*")):
-        lock = _try_lock(candidate)
-        if lock is not None:
-            try:
-                _logger.info("going on with what an interrupted run left in %s", candidate.name)
-                yield _prepared(candidate, stage, resumed=True)
-            finally:
-                os.close(lock)
-            return
-    # The folder gets its name after its lock, so that nobody ever meets a folder of that name without one.
-    name = f"{prefix}{secrets.token_hex(4)}"
-    unnamed = folder / f"new-{name}"
-    unnamed.mkdir()
-    lock = _try_lock(unnamed, create=True)
-    assert lock is not None, "a folder with a random name has no other owner"
+    claimed = _take_over(folder, prefix, committed)
+    resumed = claimed is not None
+    name, lock = claimed or _begin(folder, prefix)
     try:
-        yield _prepared(unnamed.rename(folder / name), stage, resumed=False)
+        yield _prepared(folder / name, stage, resumed=resumed)
     finally:
         os.close(lock)
 
 
 def discard_attempt(storage: Storage, job: JobId, name: str) -> None:
     """Remove an attempt of this process, locally and in the storage."""
-    shutil.rmtree(_local_attempts(storage, job) / name, ignore_errors=True)
+    local = _local_attempts(storage, job) / name
+    # Without its lock nobody takes it over any more: what a crash leaves of it from here on is only rubbish.
+    (local / _LOCK).unlink(missing_ok=True)
+    if storage.local_root() is None and local.exists():
+        shutil.rmtree(local)
     storage.delete_tree(layout.attempt_folder(job, name))
 
 
 def discard_dead_attempts(storage: Storage, job: JobId, stage: str) -> None:
     """Remove every attempt at a stage whose owner is gone."""
     folder = _local_attempts(storage, job)
-    for candidate in sorted(folder.glob(f"{stage}-*")):
+    for candidate in sorted([*folder.glob(f"{stage}-*"), *folder.glob(f"{_UNNAMED}{stage}-*")]):
         lock = _try_lock(candidate)
         if lock is not None:
             try:
                 discard_attempt(storage, job, candidate.name)
             finally:
                 os.close(lock)
+        elif not (candidate / _LOCK).exists():
+            _remove_rubbish(storage, job, candidate)
+
+
+def _take_over(folder: Path, prefix: str, committed: str) -> tuple[str, int] | None:
+    """Name and lock of a dead process's attempt."""
+    for candidate in sorted(folder.glob(f"{prefix}*")):
+        lock = _try_lock(candidate) if candidate.name != committed else None
+        if lock is not None:
+            _logger.info("going on with what an interrupted run left in %s", candidate.name)
+            return candidate.name, lock
+    return None
+
+
+def _begin(folder: Path, prefix: str) -> tuple[str, int]:
+    """Name and lock of a new attempt.
+
+    The folder gets its name after its lock, so that a folder of that name without one is the rest of a removed one.
+    Other runs tidy up in the same place: what they took for dead and removed in between is begun again.
+    """
+    while True:
+        name = f"{prefix}{secrets.token_hex(4)}"
+        unnamed = folder / f"{_UNNAMED}{name}"
+        lock = None
+        make_folder(unnamed)
+        try:
+            lock = _try_lock(unnamed, create=True)
+            if lock is not None:
+                unnamed.rename(folder / name)
+                return name, lock
+        except FileNotFoundError:
+            if lock is not None:
+                os.close(lock)
+
+
+def _remove_rubbish(storage: Storage, job: JobId, folder: Path) -> None:
+    """Remove what has no lock: the rest of a removed attempt, or one that is just being made and still empty."""
+    if folder.name.startswith(_UNNAMED):
+        with suppress(OSError):  # its owner has put the lock into it meanwhile
+            folder.rmdir()
+    else:
+        discard_attempt(storage, job, folder.name)
 
 
 def _local_attempts(storage: Storage, job: JobId) -> Path:

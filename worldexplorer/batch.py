@@ -8,8 +8,9 @@ Example:
 
 from __future__ import annotations
 
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,16 +20,17 @@ from worldexplorer.config import RunConfig
 from worldexplorer.dataset import Dataset, Job, load_dataset, require_jobs, resolve_jobs
 from worldexplorer.engine import Engine
 from worldexplorer.engines import load_engine
-from worldexplorer.errors import UsageError
+from worldexplorer.errors import UsageError, UserError
 from worldexplorer.events import BatchFinished, BatchStarted, Event, JobFinished, JobStarted, LogLine, StageFinished
 from worldexplorer.extras import write_extras
 from worldexplorer.plan import BatchPlan, JobPlan, NotRun, make_plan, new_run_id
+from worldexplorer.publish import clear_failure
 from worldexplorer.selection import IndexSelection
 from worldexplorer.stage import DEFINITIONS
 from worldexplorer.storage import Storage, open_storage
 from worldexplorer.summary import write_summary
 from worldexplorer.trajectory.own_paths import load_trajectories
-from worldexplorer.worker import run_jobs
+from worldexplorer.worker import EngineLoader, run_jobs
 
 EXIT_SUCCESS = 0
 EXIT_FAILED = 1
@@ -62,35 +64,46 @@ class PreparedBatch:
     engine: Engine
     storage: Storage
     plan: BatchPlan
+    load: EngineLoader
 
 
-def prepare_batch(run: RunConfig) -> PreparedBatch:
-    """Read the data set, load the engine and plan; UsageError for everything that is wrong with the command."""
-    known = load_trajectories(Path(run.trajectory.root_dir)) if run.trajectory.root_dir is not None else None
+def prepare_batch(run: RunConfig, load: EngineLoader = load_engine) -> PreparedBatch:
+    """Read the data set, load the engine and plan; UsageError for everything that is wrong with the command.
+
+    Every worker process loads an engine of its own with `load`, which is picklable.
+    """
     dataset = load_dataset(
         Path(run.batch.dataset_dir),
         confine_paths=run.batch.confine_paths,
-        trajectory_names=known,
+        trajectory_names=_own_trajectories(run.trajectory.root_dir),
     )
     selection = IndexSelection.parse(run.batch.indices) if run.batch.indices else None
     jobs = resolve_jobs(dataset, selection)
     require_jobs(jobs, dataset)
-    engine = load_engine(run.batch)
+    engine = load(run.batch)
     storage = open_storage(run.batch.output_base)
     for job in jobs.jobs:
         for definition in DEFINITIONS:
             if definition.number in run.batch.only_stages:
                 definition.settings(job, run, engine)  # refuses settings that cannot be, before anything is written
     plan = make_plan(storage, run, jobs, engine, new_run_id(), DEFINITIONS)
-    return PreparedBatch(run, dataset, engine, storage, plan)
+    return PreparedBatch(run, dataset, engine, storage, plan, load)
+
+
+def _own_trajectories(root_dir: str | None) -> Collection[str] | None:
+    """Names of the trajectories of `--root_dir`; None for the built-in ones."""
+    if root_dir is None:
+        return None
+    try:
+        return load_trajectories(Path(root_dir))
+    except UserError as error:  # no single job's fault: the command names the folder for all of them
+        raise UsageError(error.what, where=error.where, remedy=error.remedy) from None
 
 
 def require_engine(prepared: PreparedBatch) -> None:
     """Refuse a batch that its engine cannot run here; UsageError saying what is missing and what to do."""
     run = prepared.run
-    missing = prepared.engine.check(
-        run.batch.only_stages, run.scaffold.scaffold_method, run.scaffold.traj_prior
-    )
+    missing = prepared.engine.check(run.batch.only_stages, run.scaffold.scaffold_method, run.scaffold.traj_prior)
     if missing:
         raise UsageError(
             f"the {prepared.engine.name} engine cannot run this here: " + "; ".join(missing),
@@ -106,62 +119,77 @@ def run_batch(prepared: PreparedBatch, listener: Callable[[Event], None]) -> Bat
     require_engine(prepared)
     storage.create(layout.plan(plan.run_id), plan.file.to_json())
     finished = [one for one in plan.jobs if one.is_finished and not one.problem]
-    pending = [one for one in plan.jobs if one not in finished]
-    listener(BatchStarted(plan.run_id, len(plan.jobs), len(finished), prepared.engine.label))
-    for warning in (*prepared.dataset.warnings, *plan.file.warnings):
-        listener(LogLine("WARNING", warning))
-    for one in finished:
-        _report_finished(storage, run, one, listener)
-    ended: set[layout.JobId] = set()
+    pending = [one for one in plan.jobs if not one.is_finished or one.problem]
+    ended: dict[layout.JobId, bool] = {}
 
     def listen(event: Event) -> None:
         if isinstance(event, JobFinished):
-            ended.add(event.job)
+            ended[event.job] = event.failure is None
         listener(event)
 
+    def conclude(reason: str, *, interrupted: bool) -> dict[str, Any]:
+        not_run = [one.job for one in pending if one.job.id not in ended]
+        if not_run:
+            _note_not_run(storage, plan, not_run, reason)
+        elapsed = time.perf_counter() - started
+        return write_summary(storage, plan.run_id, elapsed_seconds=elapsed, interrupted=interrupted)
+
     stopped_by: int | None = None
-    reason = "an earlier job failed, and --continue_on_error was not given"
     try:
+        _announce(prepared, finished, listener)
         run_jobs(
             run,
             plan.run_id,
             [one.job for one in pending],
             listen,
             stop_on_failure=not run.batch.continue_on_error,
+            load=prepared.load,
         )
+        summary = conclude("an earlier job failed, and --continue_on_error was not given", interrupted=False)
     except KeyboardInterrupt as interrupt:
-        stopped_by = int(interrupt.args[0]) if interrupt.args else 2
-        reason = "the run was interrupted"
-    not_run = [one.job for one in pending if one.job.id not in ended]
-    if not_run:
-        _note_not_run(storage, plan, not_run, reason)
-    summary = write_summary(
-        storage,
-        plan.run_id,
-        elapsed_seconds=time.perf_counter() - started,
-        interrupted=stopped_by is not None,
-    )
+        stopped_by = int(interrupt.args[0]) if interrupt.args else int(signal.SIGINT)
+        summary = conclude("the run was interrupted", interrupted=True)
+    except Exception as error:
+        conclude(f"the run itself ended with an error: {error}", interrupted=True)
+        raise
     listener(BatchFinished(summary))
     if stopped_by is not None:
         raise Interrupted(summary, stopped_by)
-    return BatchOutcome(summary, exit_code(summary))
+    # The summary tells of a job what the newest run over it found; a failure here stays one where that run did better.
+    failed = not all(ended.values())
+    return BatchOutcome(summary, EXIT_FAILED if failed else exit_code(summary, {one.job.id for one in plan.jobs}))
 
 
-def exit_code(summary: dict[str, Any]) -> int:
-    """0 all good; 1 something failed or did not run; 3 nothing failed but something waits for a person."""
-    if summary["failed"] or summary["skipped"]:
+def exit_code(summary: dict[str, Any], jobs: Container[layout.JobId]) -> int:
+    """Of these jobs: 0 all good; 1 something failed or did not run; 3 nothing failed but something waits for a person.
+
+    Jobs of other runs over the same output are in the summary too, and are theirs to answer for.
+    """
+    statuses = {
+        entry["status"] for entry in summary["results"] if layout.JobId(entry["index"], entry["variant"]) in jobs
+    }
+    if statuses & {"failed", "skipped"}:
         return EXIT_FAILED
-    return EXIT_WAITING if summary["waiting"] else EXIT_SUCCESS
+    return EXIT_WAITING if "waiting" in statuses else EXIT_SUCCESS
 
 
-def _report_finished(
-    storage: Storage, run: RunConfig, one: JobPlan, listener: Callable[[Event], None]
-) -> None:
+def _announce(prepared: PreparedBatch, finished: Sequence[JobPlan], listener: Callable[[Event], None]) -> None:
+    """Tell how the run begins, what is odd about the data set, and which jobs have nothing left to do."""
+    plan = prepared.plan
+    listener(BatchStarted(plan.run_id, len(plan.jobs), len(finished), prepared.engine.label))
+    for warning in (*prepared.dataset.warnings, *plan.file.warnings):
+        listener(LogLine("WARNING", warning))
+    for one in finished:
+        _report_finished(prepared.storage, prepared.run, one, listener)
+
+
+def _report_finished(storage: Storage, run: RunConfig, one: JobPlan, listener: Callable[[Event], None]) -> None:
     """Tell of a job whose results are all there, and make its extras if they are not."""
     listener(JobStarted(one.job.id, one.stages))
     for decision in one.decisions:
         record = decision.existing.record
         assert record is not None, "a finished job has its records"
+        clear_failure(storage, one.job.id, decision.stage)
         listener(StageFinished(one.job.id, decision.stage, True, record.seconds, record.metrics))
     write_extras(storage, one.job, all_frames=run.scaffold.output_all_seva_frames)
     listener(JobFinished(one.job.id, None))

@@ -19,6 +19,6 @@ def file_sha256(path: Path) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _sha256(path: Path, size: int, modified_ns: int) -> str:
+def _sha256(path: Path, _size: int, _modified_ns: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -31,6 +31,20 @@ VGGT_IMAGE_RANGE = (1, 400)
 HFOV_RANGE = (10.0, 150.0)
 
 
+def require_frame_count(count: int) -> None:
+    """Refuse a number of stage 1 frames that eight views cannot share; UsageError names the nearest that they can."""
+    low, high = FRAME_COUNT_RANGE
+    if low <= count <= high and count % FRAME_COUNT_STEP == 0:
+        return
+    below = min(max(count // FRAME_COUNT_STEP * FRAME_COUNT_STEP, low), high)
+    above = min(max(-(-count // FRAME_COUNT_STEP) * FRAME_COUNT_STEP, low), high)
+    raise UsageError(
+        f"num_seva_frames is {count}, not a multiple of {FRAME_COUNT_STEP} from {low} to {high}",
+        where="--num_seva_frames",
+        remedy=f"use {below}" if below == above else f"use {below} or {above}",
+    )
+
+
 def setting(
     default: Any,
     *,
@@ -86,16 +100,7 @@ class ScaffoldConfig:
     through the scaffold camera (60.08 degrees)."""
 
     def __post_init__(self) -> None:
-        low, high = FRAME_COUNT_RANGE
-        if not low <= self.num_seva_frames <= high or self.num_seva_frames % FRAME_COUNT_STEP:
-            below = min(max(self.num_seva_frames // FRAME_COUNT_STEP * FRAME_COUNT_STEP, low), high)
-            above = min(max(below + FRAME_COUNT_STEP, low), high)
-            nearest = str(below) if below == above or self.num_seva_frames < low else f"{below} or {above}"
-            raise UsageError(
-                f"num_seva_frames is {self.num_seva_frames}, not a multiple of {FRAME_COUNT_STEP} from {low} to {high}",
-                where="--num_seva_frames",
-                remedy=f"use {nearest}",
-            )
+        require_frame_count(self.num_seva_frames)
         if len(self.cfg) != 2 or not all(math.isfinite(scale) and scale > 0 for scale in self.cfg):
             raise UsageError(
                 f"cfg is {','.join(f'{scale:g}' for scale in self.cfg)}, not two positive numbers",

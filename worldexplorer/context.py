@@ -93,4 +93,4 @@ class StageDefinition(Generic[Settings]):
     basis: Callable[[Settings], Mapping[str, Any]]
     produce: Callable[[StageContext[Settings]], Outcome]
     source: Callable[[Job, Settings], InputEntry] | None = None
-    smaller: Callable[[Settings], tuple[Settings, str] | None] = lambda settings: None
+    smaller: Callable[[Settings], tuple[Settings, str] | None] = lambda _settings: None

@@ -5,6 +5,7 @@ The plan, the dry run and the run itself ask the same function, so that what is 
 | what is there                                           | decision                                        |
 |---------------------------------------------------------|-------------------------------------------------|
 | the stage before is neither selected nor there          | refuse: run that stage first                    |
+| the photo cannot be read                                | refuse: what is wrong with it                   |
 | no record                                               | run                                             |
 | `--force`                                               | run, replacing                                  |
 | a record whose fingerprint differs                      | refuse: both values, and `--force`              |
@@ -25,8 +26,8 @@ from worldexplorer.config import STAGE_NAMES, RunConfig
 from worldexplorer.context import StageDefinition
 from worldexplorer.dataset import Job
 from worldexplorer.engine import Engine
-from worldexplorer.errors import UserError, WorldExplorerError
-from worldexplorer.fingerprint import differences, fingerprint
+from worldexplorer.errors import InfrastructureError, UserError, WorldExplorerError
+from worldexplorer.fingerprint import as_json, differences, fingerprint
 from worldexplorer.records import InputEntry, StageRecord
 from worldexplorer.storage import NotFoundError, Storage
 from worldexplorer.verify import changed_files
@@ -137,14 +138,19 @@ def decide(
     if not selected:
         return _as_input(storage, definition, job, existing, upstream)
     settings = definition.settings(job, run, engine)
-    source = definition.source(job, settings) if definition.source else _source(upstream)
-    basis = {
-        "stage": definition.name,
-        "settings": dict(definition.basis(settings)),
-        "engine": engine.describe(),
-        "seed": run.batch.seed,
-        "input": source.fingerprint,
-    }
+    try:
+        source = definition.source(job, settings) if definition.source else _source(upstream)
+    except (WorldExplorerError, OSError) as error:  # this photo cannot be read; other jobs have theirs
+        return _refused(Decision(definition.name, Action.REFUSE, "", existing=existing), _as_own(error))
+    basis = as_json(
+        {
+            "stage": definition.name,
+            "settings": dict(definition.basis(settings)),
+            "engine": engine.describe(),
+            "seed": run.batch.seed,
+            "input": source.fingerprint,
+        }
+    )
     known = Decision(definition.name, Action.RUN, "no result yet", basis, source, existing)
     if run.batch.force:
         return _with(known, Action.RUN, "forced: replaces what is there" if existing.version else "no result yet")
@@ -207,21 +213,28 @@ def _source(upstream: Decision | None) -> InputEntry:
     return InputEntry(stage=upstream.stage, fingerprint=upstream.fingerprint, content=content)
 
 
+def _as_own(error: WorldExplorerError | OSError) -> WorldExplorerError:
+    if isinstance(error, WorldExplorerError):
+        return error
+    return InfrastructureError(f"the input cannot be read: {error.strerror}", where=str(error.filename or ""))
+
+
 def _changed_error(record: StageRecord, known: Decision, definition: StageDefinition[Any]) -> UserError:
     where = layout.record(layout.JobId(record.index, record.variant), record.stage)
     stages = " ".join(str(number) for number in range(definition.number, 4))
     same_but_input = {**record.basis, "input": None} == {**known.basis, "input": None}
-    if same_but_input and record.input is not None and record.input.stage != "photo":
+    if same_but_input and definition.number > 1 and record.input is not None:
         return UserError(
             f"stage {definition.number} output is older than its {record.input.stage}",
             where=where,
             remedy=f"replace it with --force --only_stages {stages}",
         )
     changes = "; ".join(differences(record.basis, known.basis))
+    made = f"made from another {record.input.stage}" if same_but_input and record.input else "made with other settings"
     return UserError(
-        f"stage {definition.number} has a result made with other settings ({changes})",
+        f"stage {definition.number} has a result {made} ({changes})",
         where=where,
-        remedy="use the settings it was made with, another --output_base, or replace it with --force",
+        remedy="use what it was made with, another --output_base, or replace it with --force",
     )
 
 

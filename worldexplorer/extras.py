@@ -19,13 +19,12 @@ import numpy as np
 from worldexplorer import layout
 from worldexplorer.config import STAGE_NAMES
 from worldexplorer.dataset import Job
-from worldexplorer.errors import WorldExplorerError
 from worldexplorer.inputs import RecordedInputs
 from worldexplorer.photo import load_photo
 from worldexplorer.pictures import Pictures, read_picture
 from worldexplorer.report.contact_sheet import SheetRow, contact_sheet, scaffold_row
 from worldexplorer.scaffold.scaffold_file import read_scaffold
-from worldexplorer.storage import NotFoundError, Storage
+from worldexplorer.storage import NotFoundError, ObjectInfo, Storage
 from worldexplorer.trajectory.transforms import TRANSFORMS_NAME, read_transforms
 
 _SHOWN_FRAMES = 18
@@ -40,18 +39,18 @@ _logger = logging.getLogger(__name__)
 def write_extras(storage: Storage, job: Job, *, all_frames: bool) -> None:
     """Make what is missing or older than the job's results.
 
-    A failure here is logged and does not fail the job: everything it is made of is committed.
+    A failure here is logged and does not fail the job, whatever it is: everything it is made of is committed.
     """
     try:
-        stages = _committed(storage, job)
-        if not stages:
+        scaffold = storage.stat(layout.record(job.id, STAGE_NAMES[1]))
+        if scaffold is None:
             return
         if all_frames:
-            _copy_frames(storage, job, stages[0])
-        if _is_stale(storage, job):
-            data = _draw_sheet(job, stages)
-            storage.write(f"{layout.job_folder(job.id)}/{layout.CONTACT_SHEET}", data)
-    except (WorldExplorerError, OSError) as error:
+            _copy_frames(storage, job, scaffold)
+        sheet = f"{layout.job_folder(job.id)}/{layout.CONTACT_SHEET}"
+        if _is_stale(storage, job, sheet):
+            storage.write(sheet, _draw_sheet(job, _committed(storage, job)))
+    except Exception as error:  # noqa: BLE001 (a picture for people is no reason to lose a job that took hours)
         _logger.warning("%s: the contact sheet or the copied frames could not be made: %s", job.id, error)
 
 
@@ -66,15 +65,22 @@ def _committed(storage: Storage, job: Job) -> list[RecordedInputs]:
     return found
 
 
-def _copy_frames(storage: Storage, job: Job, scaffold: RecordedInputs) -> None:
-    for path in scaffold.paths(layout.GENERATED_VIEWS):
-        key = f"{layout.job_folder(job.id)}/{layout.ALL_SEVA_FRAMES}/{path.name}"
-        if storage.stat(key) is None:
-            storage.write(key, path.read_bytes())
+def _copy_frames(storage: Storage, job: Job, record: ObjectInfo) -> None:
+    """Copy the frames of stage 1 unless the copies are there and younger than its record."""
+    folder = f"{layout.job_folder(job.id)}/{layout.ALL_SEVA_FRAMES}"
+    copies = {info.key: info for info in storage.list(folder)}
+    scaffold = RecordedInputs(storage, job.id, STAGE_NAMES[1])
+    names = [entry.path for entry in scaffold.record.files if entry.path.startswith(f"{layout.GENERATED_VIEWS}/")]
+    wanted = {f"{folder}/{PurePosixPath(name).name}": name for name in names}
+    for key in copies.keys() - wanted.keys():
+        storage.delete(key)
+    for key, name in wanted.items():
+        if key not in copies or copies[key].modified < record.modified:
+            storage.write(key, scaffold.path(name).read_bytes())
 
 
-def _is_stale(storage: Storage, job: Job) -> bool:
-    sheet = storage.stat(f"{layout.job_folder(job.id)}/{layout.CONTACT_SHEET}")
+def _is_stale(storage: Storage, job: Job, key: str) -> bool:
+    sheet = storage.stat(key)
     if sheet is None:
         return True
     records = [storage.stat(layout.record(job.id, stage)) for stage in STAGE_NAMES.values()]
@@ -98,9 +104,7 @@ def _draw_sheet(job: Job, stages: Sequence[RecordedInputs]) -> bytes:
         renders = [read_picture(path) for path in stages[2].paths(f"{layout.SPLAT_FOLDER}/renders")]
         rows.append(SheetRow("Gaussian splats, from the scaffold's views", renders, _names(len(renders))))
         metrics = dict(stages[2].record.metrics)
-    line = ",  ".join(
-        f"{metrics[name]:.1f} dB {what}" for name, what in _SHOWN_METRICS.items() if name in metrics
-    )
+    line = ",  ".join(f"{metrics[name]:.1f} dB {what}" for name, what in _SHOWN_METRICS.items() if name in metrics)
     sheet = contact_sheet(
         layout.job_folder(job.id), stages[-1].record.engine_label, rows, metrics=f"PSNR  {line}" if line else ""
     )

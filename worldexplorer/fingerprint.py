@@ -21,6 +21,12 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
 
 
+def as_json(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values as they come back from a JSON file: tuples as lists, and so comparable with what a record holds."""
+    document: dict[str, Any] = json.loads(canonical_json(values))
+    return document
+
+
 def fingerprint(basis: Mapping[str, Any]) -> str:
     """SHA-256 of the canonical JSON of `basis`, in hex."""
     return hashlib.sha256(canonical_json(basis).encode()).hexdigest()

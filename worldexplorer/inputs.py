@@ -16,7 +16,7 @@ from worldexplorer.layout import JobId
 from worldexplorer.publish import publish
 from worldexplorer.records import FileEntry, InputEntry, StageRecord
 from worldexplorer.storage import Storage
-from worldexplorer.verify import file_key, mark_damaged
+from worldexplorer.verify import find_file, mark_damaged
 
 
 class RecordedInputs:
@@ -31,7 +31,7 @@ class RecordedInputs:
     def __init__(self, storage: Storage, job: JobId, stage: str) -> None:
         key = layout.record(job, stage)
         record = StageRecord.from_json(storage.read(key), where=key)
-        self.record: StageRecord = publish(storage, job, record) if not record.published else record
+        self.record: StageRecord = publish(storage, job, record)
         self._storage = storage
         self._job = job
         self._checked: dict[str, Path] = {}
@@ -64,9 +64,9 @@ class RecordedInputs:
         return found[0].parents[len(_below(self.record, relative)) - 1] if found else None
 
     def _verified(self, entry: FileEntry) -> Path:
-        key = file_key(self._storage, self._job, self.record, entry)
-        if key is not None:
-            path = self._storage.local_copy(key)
+        found = find_file(self._storage, self._job, self.record, entry)
+        if found is not None:
+            path = self._storage.local_copy(found.key)
             with path.open("rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256:
                     return path

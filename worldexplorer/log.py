@@ -10,19 +10,26 @@ Example:
 from __future__ import annotations
 
 import logging
+import os
 import re
 import traceback
 from collections import deque
 from types import TracebackType
 
 _TAIL_LINES = 40
-_SECRET = re.compile(r"\bhf_[A-Za-z0-9]{8,}\b|(?i:(?<=bearer )[A-Za-z0-9._~+/=-]{8,})")
+_SECRET = re.compile(r"\bhf_[A-Za-z0-9]{8,}\b|(?i:(?<=bearer )[A-Za-z0-9._~+/=-]{8,})|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)")
+_SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|API_?KEY|CREDENTIAL", re.IGNORECASE)
+_LEAST_SECRET_CHARACTERS = 8  # shorter values are switches, and would black out ordinary words
+_HIDDEN = "[redacted]"
 PACKAGE = "worldexplorer"
 
 
 def redact(text: str) -> str:
-    """The text without access tokens."""
-    return _SECRET.sub("[redacted]", text)
+    """The text without access tokens: known forms, and whatever the environment keeps under a name that says so."""
+    for name, value in os.environ.items():
+        if len(value) >= _LEAST_SECRET_CHARACTERS and _SECRET_NAME.search(name):
+            text = text.replace(value, _HIDDEN)
+    return _SECRET.sub(_HIDDEN, text)
 
 
 class LogTail(logging.Handler):

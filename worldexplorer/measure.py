@@ -1,4 +1,6 @@
-"""What a piece of work cost: seconds and peak memory of this process (Linux; elsewhere the peak since its start).
+"""What a piece of work cost: when it began, its seconds, and the peak memory of this process.
+
+The peak is that of the work on Linux, and elsewhere that since the process started.
 
 Example:
     >>> with Measurement() as cost:
@@ -12,6 +14,7 @@ import resource
 import sys
 import time
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
@@ -21,13 +24,15 @@ _RESET_PEAK = "5"
 
 
 class Measurement:
-    """Measures from `with` to its end; `seconds` may also be read on the way."""
+    """Measures from `with` to its end; everything may also be read on the way."""
 
     def __init__(self) -> None:
+        self.started_at = datetime.now(UTC)
         self._start = 0.0
         self._end: float | None = None
 
     def __enter__(self) -> Measurement:
+        self.started_at = datetime.now(UTC)
         self._start = time.perf_counter()
         # Where the kernel does not let a process reset its peak, the figure is the peak since the process started.
         with suppress(OSError):

@@ -32,10 +32,8 @@ def num_images_for_vggt(job: Job, config: TrajectoryConfig, engine: Engine) -> i
 
 
 def scaffold_mode(job: Job, config: ScaffoldConfig) -> str:
-    """How scaffold_gen picks the corner views of a job; own prompts are always picked by hand unless the sample says."""
-    if job.scaffold.mode is not None:
-        return job.scaffold.mode
-    return config.scaffold_mode
+    """How scaffold_gen picks the corner views of a job."""
+    return job.scaffold.mode or config.scaffold_mode
 
 
 def theme(job: Job, config: ScaffoldConfig) -> str | None:

@@ -48,10 +48,21 @@ def read_picture(path: Path, size: int | None = None) -> Pictures:
         with Image.open(path) as image:
             picture = image.convert("RGB")
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the machine's fault, not the picture's
         raise DefectError(f"a picture of this pipeline cannot be read: {error}", where=str(path)) from error
     if size is not None and picture.size != (size, size):
         picture = picture.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=3.0)
     return np.asarray(picture)
+
+
+def is_blank(pictures: Pictures) -> NDArray[np.bool_]:
+    """Which of [N, H, W, 3] pictures show nothing: every pixel alike, but for the last bit. Returns [N].
+
+    That is what a model leaves that failed without saying so; no photograph and no view of one is.
+    """
+    spread = pictures.max(axis=(1, 2)) - pictures.min(axis=(1, 2))
+    return np.asarray((spread <= 1).all(axis=-1))
 
 
 def read_pictures(paths: Iterable[Path], size: int | None = None) -> Pictures:

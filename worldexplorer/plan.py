@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from worldexplorer import __version__, layout
 from worldexplorer.config import STAGE_NAMES, RunConfig
@@ -25,7 +25,7 @@ from worldexplorer.context import StageDefinition
 from worldexplorer.dataset import Job, JobList
 from worldexplorer.decision import Action, Decision, decide_job, stages_of
 from worldexplorer.engine import Engine
-from worldexplorer.errors import UserError
+from worldexplorer.errors import DefectError, UserError, describe_error
 from worldexplorer.photo import check_header
 from worldexplorer.storage import Storage
 
@@ -78,6 +78,21 @@ class PlanFile(_Model):
     def to_json(self) -> bytes:
         """The plan as it is stored."""
         return (self.model_dump_json(indent=1) + "\n").encode()
+
+    @staticmethod
+    def from_json(data: bytes, where: str) -> PlanFile:
+        """Read a plan; DefectError where it is damaged or of another schema."""
+        try:
+            plan = PlanFile.model_validate_json(data)
+        except ValidationError as error:
+            problem = error.errors(include_url=False)[0]
+            place = ".".join(str(part) for part in problem["loc"])
+            raise DefectError(f"a plan cannot be read: {place}: {problem['msg']}", where=where) from None
+        if plan.schema_version != PLAN_SCHEMA_VERSION:
+            raise DefectError(
+                f"a plan has schema {plan.schema_version}, this version reads {PLAN_SCHEMA_VERSION}", where=where
+            )
+        return plan
 
 
 @dataclass(frozen=True)
@@ -134,9 +149,7 @@ def make_plan(
         only_stages=run.batch.only_stages,
         scaffold_method=run.scaffold.scaffold_method,
         jobs=tuple(PlannedJob(index=plan.job.index, variant=plan.job.variant, stages=plan.stages) for plan in plans),
-        skipped=tuple(
-            NotRun(index=one.index, variant=one.variant, reason=one.reason) for one in jobs.skipped
-        ),
+        skipped=tuple(NotRun(index=one.index, variant=one.variant, reason=one.reason) for one in jobs.skipped),
         warnings=tuple(jobs.warnings),
     )
     return BatchPlan(run_id, plans, file)
@@ -158,6 +171,8 @@ def _plan_job(
             check_header(job.image)
         except UserError as error:
             problem = str(error)
+        except OSError as error:  # this photo cannot be read; other jobs have theirs
+            problem = describe_error(error)[0]
     return JobPlan(job, stages, decisions, problem)
 
 

@@ -11,9 +11,10 @@ Example:
 from __future__ import annotations
 
 import hashlib
+from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from worldexplorer.errors import DefectError, ErrorClass
 from worldexplorer.fingerprint import canonical_json
@@ -99,6 +100,12 @@ class StageRecord(_Model):
     supersedes: list[str] = Field(default_factory=list)
     published: bool = False
     error: ErrorEntry | None = None
+
+    @field_validator("started_at", "finished_at")
+    @classmethod
+    def _is_a_time(cls, value: str) -> str:
+        datetime.fromisoformat(value)
+        return value
 
     @property
     def content(self) -> str:

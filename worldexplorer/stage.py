@@ -21,20 +21,30 @@ from typing import Any
 from worldexplorer import __version__, layout
 from worldexplorer.attempts import Attempt, claim_attempt, discard_attempt
 from worldexplorer.config import RunConfig
-from worldexplorer.context import StageContext, StageDefinition
+from worldexplorer.context import Outcome, StageContext, StageDefinition
 from worldexplorer.dataset import Job
-from worldexplorer.decision import Action, Decision, decide_job, stages_of
+from worldexplorer.decision import Action, Decision, Existing, decide_job, read_existing, stages_of
 from worldexplorer.engine import Engine
-from worldexplorer.errors import RETRIED, DamagedInputError, DefectError, ErrorClass, UserError, WorldExplorerError, classify, describe_error
+from worldexplorer.errors import (
+    RETRIED,
+    DamagedInputError,
+    DefectError,
+    ErrorClass,
+    UserError,
+    WorldExplorerError,
+    classify,
+    describe_error,
+)
+from worldexplorer.fingerprint import canonical_json
 from worldexplorer.inputs import RecordedInputs
 from worldexplorer.log import LogTail, redact
 from worldexplorer.measure import Measurement
 from worldexplorer.progress import Progress
-from worldexplorer.publish import publish
+from worldexplorer.publish import clear_failure, publish
 from worldexplorer.records import ErrorEntry, FileEntry, Retry, StageRecord
 from worldexplorer.scaffold.stage import SCAFFOLD
 from worldexplorer.splat.stage import SPLAT
-from worldexplorer.storage import AlreadyExistsError, ChangedError, LocalStorage, Storage
+from worldexplorer.storage import AlreadyExistsError, ChangedError, LocalStorage, NotFoundError, Storage
 from worldexplorer.trajectory.stage import TRAJECTORY
 from worldexplorer.versions import library_versions
 
@@ -90,38 +100,34 @@ class StageRunner:
 
     def run(self, job: Job, stage: str, progress: Progress) -> StageRecord:
         """Bring one stage of one job to its commit; StageFailedError, Cancelled."""
-        definition = next(one for one in self._definitions if one.name == stage)
-        started = datetime.now(UTC)
         retries: list[Retry] = []
         with LogTail() as tail, Measurement() as cost:
             try:
-                decision = self._decision(job, stage)
-                if decision.existing.record is not None and not decision.existing.record.published:
-                    decision = self._finish_publish(job, decision)
-                if decision.action is Action.REFUSE:
-                    assert decision.error is not None
-                    raise decision.error
-                if decision.action is Action.REUSE:
-                    assert decision.existing.record is not None
-                    return decision.existing.record
-                with claim_attempt(self._storage, job.id, stage, decision.fingerprint) as attempt:
-                    draft = self._produce(definition, job, decision, attempt, progress, retries)
-                    finished = draft.model_copy(
-                        update={
-                            "started_at": started.isoformat(),
-                            "finished_at": datetime.now(UTC).isoformat(),
-                            "seconds": round(cost.seconds, 3),
-                            "peak_memory_mib": cost.peak_so_far_mib(),
-                            "retries": retries,
-                        }
-                    )
-                    return self._commit(job, attempt, decision, finished)
+                record = self._bring(job, stage, progress, cost, retries)
+                clear_failure(self._storage, job.id, stage)
+                return record
             except Exception as error:
                 _logger.debug("stage %s of %s failed", stage, job.id, exc_info=True)
-                failure = self.record_failure(
-                    job, stage, error, started=started, seconds=cost.seconds, retries=retries, tail=tail
-                )
+                failure = self.record_failure(job, stage, error, cost=cost, retries=retries, tail=tail)
                 raise StageFailedError(failure) from error
+
+    def _bring(self, job: Job, stage: str, progress: Progress, cost: Measurement, retries: list[Retry]) -> StageRecord:
+        """The stage's published record: the one that is there, or a new one."""
+        definition = next(one for one in self._definitions if one.name == stage)
+        decision = self._decision(job, stage)
+        if decision.existing.record is not None and not decision.existing.record.published:
+            decision = self._finish_publish(job, decision)
+        if decision.action is Action.REFUSE:
+            assert decision.error is not None
+            raise decision.error
+        old = decision.existing.record
+        if decision.action is Action.REUSE:
+            assert old is not None
+            return old
+        committed = old.attempt if old is not None else ""
+        with claim_attempt(self._storage, job.id, stage, decision.fingerprint, committed=committed) as attempt:
+            record = self._produce(definition, job, decision, attempt, progress, cost, retries)
+            return self._commit(job, attempt, decision, record)
 
     def _decision(self, job: Job, stage: str) -> Decision:
         decisions = {decision.stage: decision for decision in self.decide(job)}
@@ -130,10 +136,13 @@ class StageRunner:
 
     def _finish_publish(self, job: Job, decision: Decision) -> Decision:
         assert decision.existing.record is not None
-        if decision.action is not Action.RUN or self._run.batch.force:
+        try:
             publish(self._storage, job.id, decision.existing.record)
-            return self._decision(job, decision.stage)
-        return decision  # its files are damaged: there is nothing whole to publish
+        except NotFoundError:
+            if decision.action is not Action.RUN:
+                raise
+            return decision  # one of its files is gone, and is about to be made again with all the others
+        return self._decision(job, decision.stage)
 
     def _produce(
         self,
@@ -142,6 +151,7 @@ class StageRunner:
         decision: Decision,
         attempt: Attempt,
         progress: Progress,
+        cost: Measurement,
         retries: list[Retry],
     ) -> StageRecord:
         """Run the room, again after errors that may pass, and describe what it made."""
@@ -162,10 +172,10 @@ class StageRunner:
             try:
                 outcome = definition.produce(context)
                 break
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 (what makes no sense to try again is raised again)
                 settings = self._next_try(definition, settings, error, retries)
         files = _describe_files(attempt.out)
-        _check_outputs(outcome.outputs, files, definition.name)
+        _check_outcome(outcome, files, definition.name)
         return StageRecord(
             stage=definition.name,
             index=job.id.index,
@@ -181,9 +191,11 @@ class StageRunner:
             code_version=__version__,
             versions=library_versions(),
             seed=self._run.batch.seed,
-            started_at="",
-            finished_at="",
-            seconds=0.0,
+            started_at=cost.started_at.isoformat(),
+            finished_at=datetime.now(UTC).isoformat(),
+            seconds=round(cost.seconds, 3),
+            peak_memory_mib=cost.peak_so_far_mib(),
+            retries=retries,
             quality=outcome.quality,
             notes=list(outcome.notes),
             metrics=dict(outcome.metrics),
@@ -191,9 +203,7 @@ class StageRunner:
             files=files,
         )
 
-    def _next_try(
-        self, definition: StageDefinition[Any], settings: Any, error: Exception, retries: list[Retry]
-    ) -> Any:
+    def _next_try(self, definition: StageDefinition[Any], settings: Any, error: Exception, retries: list[Retry]) -> Any:
         """The settings of the next try after a failure; raises the failure where another try makes no sense."""
         kind = classify(error)
         if kind not in RETRIED or isinstance(error, DamagedInputError) or len(retries) >= len(_BACKOFF_SECONDS):
@@ -213,7 +223,7 @@ class StageRunner:
             pause,
             f" with {adjustment}" if adjustment else "",
         )
-        retries.append(Retry(error_class=kind, message=str(error), adjustment=adjustment))
+        retries.append(Retry(error_class=kind, message=redact(str(error)), adjustment=adjustment))
         self._wait(pause)
         return settings
 
@@ -227,15 +237,20 @@ class StageRunner:
         key = layout.record(job.id, record.stage)
         self._storage.upload(attempt.out, layout.attempt_output(job.id, attempt.name, record.stage))
         old = decision.existing
-        try:
-            if old.version is None:
-                self._storage.create(key, record.to_json())
-            else:
-                record = record.model_copy(update={"supersedes": _superseded(old.record, record)})
-                self._storage.replace(key, record.to_json(), old.version)
-        except (AlreadyExistsError, ChangedError):
-            return self._yield_to_winner(job, attempt, record)
-        return publish(self._storage, job.id, record)
+        while True:
+            try:
+                if old.version is None:
+                    self._storage.create(key, record.to_json())
+                else:
+                    record = record.model_copy(update={"supersedes": _superseded(old.record, record)})
+                    self._storage.replace(key, record.to_json(), old.version)
+            except (AlreadyExistsError, ChangedError):
+                now = read_existing(self._storage, job, record.stage)
+                if _same_attempt(old, now):
+                    old = now  # another run has only marked the old record as published
+                    continue
+                return self._yield_to_winner(job, attempt, record)
+            return publish(self._storage, job.id, record)
 
     def _yield_to_winner(self, job: Job, attempt: Attempt, record: StageRecord) -> StageRecord:
         key = layout.record(job.id, record.stage)
@@ -256,8 +271,7 @@ class StageRunner:
         stage: str,
         error: Exception,
         *,
-        started: datetime | None = None,
-        seconds: float = 0.0,
+        cost: Measurement | None = None,
         retries: Sequence[Retry] = (),
         tail: LogTail | None = None,
     ) -> StageRecord:
@@ -279,15 +293,15 @@ class StageRunner:
             code_version=__version__,
             versions=library_versions(),
             seed=self._run.batch.seed,
-            started_at=(started or now).isoformat(),
+            started_at=(cost.started_at if cost is not None else now).isoformat(),
             finished_at=now.isoformat(),
-            seconds=round(seconds, 3),
+            seconds=round(cost.seconds, 3) if cost is not None else 0.0,
             retries=list(retries),
             error=ErrorEntry(
                 error_class=classify(error),
                 message=redact(what),
                 where=redact(where),
-                remedy=remedy,
+                remedy=redact(remedy),
                 log_tail=tail.lines(trace) if tail is not None else [],
             ),
         )
@@ -307,15 +321,24 @@ def _describe_files(folder: Path) -> list[FileEntry]:
     return [FileEntry(path=info.key, size=info.size, sha256=here.sha256(info.key)) for info in here.list("")]
 
 
-def _check_outputs(outputs: Any, files: Sequence[FileEntry], stage: str) -> None:
-    """A stage that names an output has written it, and nothing it wrote is empty."""
+def _check_outcome(outcome: Outcome, files: Sequence[FileEntry], stage: str) -> None:
+    """A stage that names an output has written it, nothing it wrote is empty, and its figures are figures."""
     paths = [entry.path for entry in files]
-    for name, place in outputs.items():
+    for name, place in outcome.outputs.items():
         if not any(path == place or path.startswith(f"{place}/") for path in paths):
             raise DefectError(f"{stage} ended without its {name}", where=place)
     for entry in files:
         if entry.size == 0:
             raise DefectError(f"{stage} wrote an empty file", where=entry.path)
+    for name, value in outcome.metrics.items():
+        try:
+            canonical_json(value)
+        except (TypeError, ValueError) as error:
+            raise DefectError(f"{stage} measured {value!r}: {error}", where=f"metrics.{name}") from None
+
+
+def _same_attempt(one: Existing, other: Existing) -> bool:
+    return one.record is not None and other.record is not None and one.record.attempt == other.record.attempt
 
 
 def _superseded(old: StageRecord | None, new: StageRecord) -> list[str]:

@@ -12,11 +12,13 @@ Example:
 from __future__ import annotations
 
 import json
+import logging
+from datetime import datetime
 from typing import Any
 
 from worldexplorer import __version__, layout
 from worldexplorer.config import STAGE_NAMES
-from worldexplorer.errors import DefectError
+from worldexplorer.errors import DefectError, ErrorClass
 from worldexplorer.layout import JobId
 from worldexplorer.plan import PlanFile, PlannedJob
 from worldexplorer.records import StageRecord
@@ -25,13 +27,12 @@ from worldexplorer.storage import AlreadyExistsError, ChangedError, NotFoundErro
 from worldexplorer.versions import library_versions
 
 SUMMARY_SCHEMA_VERSION = 1
+_logger = logging.getLogger(__name__)
 STATUSES = ("success", "failed", "skipped", "waiting")
 _STAGE_NUMBERS = {name: number for number, name in STAGE_NAMES.items()}
 
 
-def write_summary(
-    storage: Storage, run_id: str, *, elapsed_seconds: float, interrupted: bool
-) -> dict[str, Any]:
+def write_summary(storage: Storage, run_id: str, *, elapsed_seconds: float, interrupted: bool) -> dict[str, Any]:
     """Build the summary from what the storage holds and put it in place, however many runs do so at once."""
     while True:
         try:
@@ -50,9 +51,7 @@ def write_summary(
         return summary
 
 
-def build_summary(
-    storage: Storage, run_id: str, *, elapsed_seconds: float, interrupted: bool
-) -> dict[str, Any]:
+def build_summary(storage: Storage, run_id: str, *, elapsed_seconds: float, interrupted: bool) -> dict[str, Any]:
     """The summary as JSON values; `run_id` names the run whose settings and time it states."""
     plans = read_plans(storage)
     this = next((plan for plan in plans if plan.run_id == run_id), None)
@@ -87,21 +86,25 @@ def build_summary(
 
 
 def read_plans(storage: Storage) -> list[PlanFile]:
-    """The plans of all runs over this storage, oldest first."""
-    plans = [
-        PlanFile.model_validate_json(storage.read(info.key))
-        for info in storage.list(layout.RUNS)
-        if info.key.endswith("/plan.json")
-    ]
+    """The plans of all runs over this storage, oldest first; one that cannot be read is left out with a warning."""
+    plans = []
+    for info in storage.list(layout.RUNS):
+        if not info.key.endswith("/plan.json"):
+            continue
+        try:
+            plans.append(PlanFile.from_json(storage.read(info.key), where=info.key))
+        except DefectError as error:
+            _logger.warning("jobs that only this run planned are not in the summary: %s", error)
     return sorted(plans, key=lambda plan: (plan.created_at, plan.run_id))
 
 
 def _result(storage: Storage, plan: PlanFile, planned: PlannedJob, stopped: str) -> dict[str, Any]:
     """What became of one job in the newest run that planned it."""
     job = planned.id
-    records = {stage: record for stage in STAGE_NAMES.values() if (record := _read(storage, job, stage)) is not None}
+    records, problem = _read_records(storage, job)
     failure = _failure(storage, plan, planned)
-    status, reason = _status(plan, planned, stopped, records, failure)
+    error = _describe(failure) if failure is not None else problem
+    status, reason = _status(plan, planned, stopped, records, error)
     committed = [records[stage] for stage in planned.stages if stage in records]
     last = committed[-1] if committed else None
     entry: dict[str, Any] = {
@@ -122,52 +125,77 @@ def _result(storage: Storage, plan: PlanFile, planned: PlannedJob, stopped: str)
         "metrics": {name: value for record in committed for name, value in record.metrics.items()},
         "notes": [note for record in committed for note in record.notes],
         "retries": sum(len(record.retries) for record in committed),
-        "error": None,
+        "error": error,
     }
     for record in records.values():
         entry |= {name: f"{layout.job_folder(job)}/{path}" for name, path in record.outputs.items()}
     sheet = f"{layout.job_folder(job)}/{layout.CONTACT_SHEET}"
     entry["contact_sheet"] = sheet if storage.stat(sheet) is not None else None
-    if failure is not None and failure.error is not None:
-        entry["error"] = {
-            "stage": failure.stage,
-            "class": failure.error.error_class.value,
-            "message": failure.error.message,
-            "where": failure.error.where,
-            "remedy": failure.error.remedy,
-        }
     return entry
 
 
 def _status(
-    plan: PlanFile, planned: PlannedJob, stopped: str, records: dict[str, StageRecord], failure: StageRecord | None
+    plan: PlanFile,
+    planned: PlannedJob,
+    stopped: str,
+    records: dict[str, StageRecord],
+    error: dict[str, str] | None,
 ) -> tuple[str, str]:
-    if failure is not None and failure.error is not None:
-        return "failed", failure.error.message
-    if stopped:
-        return "skipped", stopped
+    if error is not None:
+        return "failed", error["message"]
     missing = [stage for stage in planned.stages if stage not in records]
+    if stopped and (missing or not _finished_since(plan, records[planned.stages[-1]])):
+        return "skipped", stopped
     if missing:
         return "skipped", f"run {plan.run_id} has left no record of {missing[0]}: it is still at work, or was killed"
     return "success", ""
 
 
+def _finished_since(plan: PlanFile, record: StageRecord) -> bool:
+    """Whether a job that the plan's run did not get to was finished by another run meanwhile."""
+    return datetime.fromisoformat(record.finished_at) > datetime.fromisoformat(plan.created_at)
+
+
 def _failure(storage: Storage, plan: PlanFile, planned: PlannedJob) -> StageRecord | None:
     """The failure that the run itself recorded for the job."""
     for stage in STAGE_NAMES.values():
-        key = layout.failed_record(planned.id, stage)
         try:
-            record = StageRecord.from_json(storage.read(key), where=key)
-        except NotFoundError:
+            record = _read(storage, layout.failed_record(planned.id, stage))
+        except DefectError as error:  # what failed is told by the next run, which meets it again or has done better
+            _logger.warning("%s", error)
             continue
-        if record.run_id == plan.run_id:
+        if record is not None and record.run_id == plan.run_id:
             return record
     return None
 
 
-def _read(storage: Storage, job: JobId, stage: str) -> StageRecord | None:
-    key = layout.record(job, stage)
+def _read_records(storage: Storage, job: JobId) -> tuple[dict[str, StageRecord], dict[str, str] | None]:
+    """The committed records of a job by stage, and what is wrong with the first that cannot be read."""
+    records: dict[str, StageRecord] = {}
+    problem: dict[str, str] | None = None
+    for stage in STAGE_NAMES.values():
+        try:
+            record = _read(storage, layout.record(job, stage))
+        except DefectError as error:
+            problem = problem or _error_entry(stage, error.error_class, error.what, error.where, error.remedy)
+            continue
+        if record is not None:
+            records[stage] = record
+    return records, problem
+
+
+def _read(storage: Storage, key: str) -> StageRecord | None:
     try:
         return StageRecord.from_json(storage.read(key), where=key)
     except NotFoundError:
         return None
+
+
+def _describe(failure: StageRecord) -> dict[str, str]:
+    error = failure.error
+    assert error is not None, "a failure says what failed"
+    return _error_entry(failure.stage, error.error_class, error.message, error.where, error.remedy)
+
+
+def _error_entry(stage: str, kind: ErrorClass, message: str, where: str, remedy: str) -> dict[str, str]:
+    return {"stage": stage, "class": kind.value, "message": message, "where": where, "remedy": remedy}

@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from worldexplorer import layout
+from worldexplorer.errors import DefectError
 from worldexplorer.layout import JobId
 from worldexplorer.records import FileEntry, StageRecord
-from worldexplorer.storage import NotFoundError, Storage
-
+from worldexplorer.storage import NotFoundError, ObjectInfo, Storage
 
 
 def changed_files(storage: Storage, job: JobId, record: StageRecord, *, full: bool = False) -> list[str]:
@@ -32,14 +32,13 @@ def changed_files(storage: Storage, job: JobId, record: StageRecord, *, full: bo
     ]
 
 
-def file_key(storage: Storage, job: JobId, record: StageRecord, entry: FileEntry) -> str | None:
-    """Where a record's file lies now: published, or still in its attempt; None where it is neither."""
-    published = f"{layout.job_folder(job)}/{entry.path}"
+def find_file(storage: Storage, job: JobId, record: StageRecord, entry: FileEntry) -> ObjectInfo | None:
+    """A record's file where it lies now: still in its attempt, or published; None where it is neither."""
+    # In this order: a publish that moves it meanwhile only ever moves it from the first place to the second.
+    keys = [f"{layout.job_folder(job)}/{entry.path}"]
     if not record.published:
-        waiting = f"{layout.attempt_output(job, record.attempt, record.stage)}/{entry.path}"
-        if storage.stat(waiting) is not None:
-            return waiting
-    return published if storage.stat(published) is not None else None
+        keys.insert(0, f"{layout.attempt_output(job, record.attempt, record.stage)}/{entry.path}")
+    return next((found for key in keys if (found := storage.stat(key)) is not None), None)
 
 
 def mark_damaged(storage: Storage, job: JobId, record: StageRecord, paths: list[str]) -> None:
@@ -49,12 +48,19 @@ def mark_damaged(storage: Storage, job: JobId, record: StageRecord, paths: list[
 
 
 def verify_all(storage: Storage) -> Iterator[tuple[str, list[str]]]:
-    """Hash every file of every record; yields each record's key with what was found changed, and marks that."""
+    """Hash every file of every record; yields each record's key with what was found changed, and marks that.
+
+    A record that cannot be read counts as changed itself.
+    """
     for info in storage.list(""):
         parts = info.key.split("/")
         if len(parts) != 4 or parts[2] != "records" or parts[0] not in layout.VARIANTS or parts[3].count(".") != 1:
             continue
-        record = StageRecord.from_json(storage.read(info.key), where=info.key)
+        try:
+            record = StageRecord.from_json(storage.read(info.key), where=info.key)
+        except DefectError:
+            yield info.key, [info.key]
+            continue
         job = JobId(record.index, record.variant)
         changed = changed_files(storage, job, record, full=True)
         if changed:
@@ -65,13 +71,15 @@ def verify_all(storage: Storage) -> Iterator[tuple[str, list[str]]]:
 def _intact(
     storage: Storage, job: JobId, record: StageRecord, entry: FileEntry, committed: float, *, full: bool
 ) -> bool:
-    key = file_key(storage, job, record, entry)
-    found = storage.stat(key) if key is not None else None
-    if key is None or found is None or found.size != entry.size:
+    found = find_file(storage, job, record, entry)
+    if found is None or found.size != entry.size:
         return False
     if not full and found.modified <= committed:
         return True
-    return storage.sha256(key) == entry.sha256
+    try:
+        return storage.sha256(found.key) == entry.sha256
+    except NotFoundError:  # moved since it was found, by a publish
+        return _intact(storage, job, record, entry, committed, full=full)
 
 
 def _marked(storage: Storage, job: JobId, record: StageRecord) -> set[str]:

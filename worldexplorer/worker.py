@@ -15,21 +15,23 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
-from worldexplorer.config import RunConfig
+from worldexplorer.config import BatchConfig, RunConfig
 from worldexplorer.dataset import Job
+from worldexplorer.engine import Engine
 from worldexplorer.engines import load_engine
 from worldexplorer.errors import InfrastructureError
 from worldexplorer.events import Event, JobFinished, JobStarted, LogLine, StageFinished
 from worldexplorer.job import run_job
 from worldexplorer.log import PACKAGE, redact
 from worldexplorer.stage import StageRunner
-from worldexplorer.storage import open_storage
+from worldexplorer.storage import Storage, open_storage
 
+EngineLoader = Callable[[BatchConfig], Engine]
 _EXIT_ORPHANED = 70
 _STOP_SECONDS = 10.0
 _THREAD_VARIABLES = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -37,12 +39,24 @@ _THREAD_VARIABLES = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREA
 
 @dataclass
 class _Worker:
-    """A worker as its parent sees it; `stages` are those that the job has not finished yet."""
+    """A worker as its parent sees it; `stages` are those that its job has not finished yet, None before it began."""
 
     process: BaseProcess
     connection: Connection
     job: Job
-    stages: tuple[str, ...] = ()
+    stages: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What every worker of a run is told; crosses the process border."""
+
+    run: RunConfig
+    run_id: str
+    load: EngineLoader
+
+    def runner(self, storage: Storage) -> StageRunner:
+        return StageRunner(storage, self.run, self.load(self.run.batch), self.run_id)
 
 
 def run_jobs(
@@ -52,22 +66,26 @@ def run_jobs(
     listener: Callable[[Event], None],
     *,
     stop_on_failure: bool,
+    load: EngineLoader = load_engine,
 ) -> list[Job]:
     """Run jobs in `run.batch.workers` processes; returns the jobs that were not started.
+
+    Every worker loads its own engine with `load`, which is picklable.
 
     A worker that dies fails its job with class `infrastructure`; the others go on, in a new worker. KeyboardInterrupt
     and any other exception stop the workers first; jobs under way then have no record of this run.
     """
+    task = _Task(run, run_id, load)
     waiting = list(reversed(list(jobs)))
     workers: list[_Worker] = []
     stopping = False
     try:
         while waiting and len(workers) < run.batch.workers:
-            workers.append(_start(run, run_id, waiting.pop()))
+            workers.append(_start(task, waiting.pop()))
         while workers:
             ready = wait([worker.connection for worker in workers])
             for worker in [one for one in workers if one.connection in ready]:
-                finished = _hear(worker, run, run_id, listener)
+                finished = _hear(worker, task, listener)
                 if finished is None:
                     continue
                 stopping = stopping or (stop_on_failure and finished.failure is not None)
@@ -79,7 +97,7 @@ def run_jobs(
                 if worker in workers:
                     _give(worker, waiting.pop())
                 else:
-                    workers.append(_start(run, run_id, waiting.pop()))
+                    workers.append(_start(task, waiting.pop()))
     finally:
         for worker in workers:
             worker.process.terminate()
@@ -88,11 +106,11 @@ def run_jobs(
     return list(reversed(waiting))
 
 
-def _start(run: RunConfig, run_id: str, job: Job) -> _Worker:
+def _start(task: _Task, job: Job) -> _Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    with _thread_limits(run.batch.workers):
-        process = context.Process(target=_work, args=(theirs, run, run_id), name="worldexplorer-worker", daemon=True)
+    with _thread_limits(task.run.batch.workers), _sigint_blocked():
+        process = context.Process(target=_work, args=(theirs, task), name="worldexplorer-worker", daemon=True)
         process.start()
     theirs.close()
     worker = _Worker(process, ours, job)
@@ -113,10 +131,21 @@ def _thread_limits(workers: int) -> Iterator[None]:
             del os.environ[name]
 
 
+@contextmanager
+def _sigint_blocked() -> Iterator[None]:
+    """Ctrl-C reaches every process of a terminal: a new one inherits the block, the parent gets what it missed."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _give(worker: _Worker, job: Job) -> None:
     worker.job = job
-    worker.stages = ()
-    worker.connection.send(job)
+    worker.stages = None
+    with suppress(OSError):  # it died while it had nothing to do; the next word from it says so
+        worker.connection.send(job)
 
 
 def _dismiss(worker: _Worker) -> None:
@@ -132,35 +161,38 @@ def _bury(process: BaseProcess) -> None:
         process.join()
 
 
-def _hear(worker: _Worker, run: RunConfig, run_id: str, listener: Callable[[Event], None]) -> JobFinished | None:
+def _hear(worker: _Worker, task: _Task, listener: Callable[[Event], None]) -> JobFinished | None:
     """Pass on one event; the end of the worker's job, or its death, is returned as well."""
     try:
         event: Event = worker.connection.recv()
-    except (EOFError, ConnectionResetError):
-        event = _death(worker, run, run_id)
+    except (EOFError, OSError):  # OSError: it died in the middle of a message
+        event = _death(worker, task)
     if isinstance(event, JobStarted):
         worker.stages = event.stages
-    if isinstance(event, StageFinished):
+    if isinstance(event, StageFinished) and worker.stages is not None:
         worker.stages = worker.stages[1:]
     listener(event)
     return event if isinstance(event, JobFinished) else None
 
 
-def _death(worker: _Worker, run: RunConfig, run_id: str) -> JobFinished:
-    """Record the failure of a job whose worker died."""
-    worker.process.join()
+def _death(worker: _Worker, task: _Task) -> JobFinished:
+    """Record the failure of a job whose worker died; none if it died after the last stage was committed."""
+    worker.connection.close()
+    _bury(worker.process)
+    if worker.stages == ():
+        return JobFinished(worker.job.id, None)
     code = worker.process.exitcode or 0
     cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
     remedy = "run the same command again: it goes on where this stopped"
     if code == -signal.SIGKILL:
         remedy = f"if the machine ran out of memory, use fewer --workers or a smaller --preset; {remedy}"
     error = InfrastructureError(f"the job's process died ({cause})", where=str(worker.job.id), remedy=remedy)
-    runner = StageRunner(open_storage(run.batch.output_base), run, load_engine(run.batch), run_id)
+    runner = task.runner(open_storage(task.run.batch.output_base))
     stage = worker.stages[0] if worker.stages else runner.stages_of(worker.job)[0]
     return JobFinished(worker.job.id, runner.record_failure(worker.job, stage, error))
 
 
-def _work(connection: Connection, run: RunConfig, run_id: str) -> None:
+def _work(connection: Connection, task: _Task) -> None:
     """A worker's life."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _end_with_parent()
@@ -172,14 +204,14 @@ def _work(connection: Connection, run: RunConfig, run_id: str) -> None:
 
     logging.getLogger(PACKAGE).addHandler(_Forwarder(send))
     logging.getLogger(PACKAGE).setLevel(logging.INFO)
-    storage = open_storage(run.batch.output_base)
-    runner = StageRunner(storage, run, load_engine(run.batch), run_id)
+    storage = open_storage(task.run.batch.output_base)
+    runner = task.runner(storage)
     while True:
         try:
             job: Job = connection.recv()
         except EOFError:
             return
-        run_job(runner, storage, run, job, send)
+        run_job(runner, storage, task.run, job, send)
 
 
 def _end_with_parent() -> None:

@@ -57,7 +57,12 @@ def test_a_room_is_closed_and_has_its_volume() -> None:
 def test_vertices_lie_on_the_surface() -> None:
     vertices = build_mesh(room(180), CUT_RATIO).vertices
     beyond = np.max(
-        [np.abs(vertices[:, 0]) / WALL, np.abs(vertices[:, 2]) / WALL, vertices[:, 1] / CEILING, -vertices[:, 1] / FLOOR],
+        [
+            np.abs(vertices[:, 0]) / WALL,
+            np.abs(vertices[:, 2]) / WALL,
+            vertices[:, 1] / CEILING,
+            -vertices[:, 1] / FLOOR,
+        ],
         axis=0,
     )
     assert np.quantile(np.abs(beyond - 1), 0.9) < 1e-3

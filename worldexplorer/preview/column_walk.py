@@ -18,6 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.ndimage
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
@@ -28,6 +29,8 @@ _HALF_WINDOW = 3
 _TURN_PRICE = 2.4
 _JUMP_PRICE = 1.6
 _ROUNDS = 10
+_SHOWING_PRICE = 0.4
+_REPEATING_PRICE, _REPEATING_SALIENT_PRICE = 0.1, 0.5
 _TURN, _JUMP = 1, 2
 
 
@@ -75,7 +78,7 @@ class Walk:
 def reflected(position: NDArray[np.integer], count: int) -> NDArray[np.int64]:
     """Positions beyond either end of `count` places, mirrored back into them."""
     folded = np.mod(position, 2 * count)
-    return np.where(folded < count, folded, 2 * count - 1 - folded).astype(np.int64)
+    return np.asarray(np.where(folded < count, folded, 2 * count - 1 - folded), dtype=np.int64)
 
 
 def plan_walk(profiles: Profiles, steps: int, seed: int) -> list[Run]:
@@ -92,7 +95,7 @@ def plan_walk(profiles: Profiles, steps: int, seed: int) -> list[Run]:
     jump = _jump_prices(profiles)
     turn = 0.8 + _TURN_PRICE * _turn_prices(profiles)
     random = np.random.default_rng(seed)
-    base = 0.2 * profiles.saliency
+    base = _SHOWING_PRICE * profiles.saliency
     best_price, best_walk = np.inf, None
     prices = np.broadcast_to(base, (steps, count)) + _noise(random, steps, count)
     for _ in range(_ROUNDS):
@@ -113,7 +116,9 @@ def _seam_price(walk: Walk, jump: Doubles, turn: Doubles) -> float:
     state = walk.columns + count * (walk.directions < 0)
     before = np.concatenate([[count - 1], state[:-1]])
     jumps, turns = walk.kinds == _JUMP, walk.kinds == _TURN
-    return float(jump[before[jumps], state[jumps]].sum() + turn[walk.columns[turns]].sum() + _closing(jump, turn)[state[-1]])
+    return float(
+        jump[before[jumps], state[jumps]].sum() + turn[walk.columns[turns]].sum() + _closing(jump, turn)[state[-1]]
+    )
 
 
 def _noise(random: np.random.Generator, steps: int, count: int) -> Doubles:
@@ -163,8 +168,8 @@ def _repetition(columns: NDArray[np.int64], saliency: Doubles, steps: int) -> Do
     apart = np.minimum(apart, ring - apart)
     near = 0.5 * np.exp(-apart / 70.0) * (apart >= 5)  # [steps, ring]; the step itself and its run do not count
     np.add.at(price.T, shown, near.T)
-    spread = np.exp(-((np.arange(count)[:, None] - np.arange(count)[None, :]) ** 2) / (2 * 2.0**2))
-    return price @ (spread / spread.sum(axis=0, keepdims=True)) * (0.15 + 0.5 * saliency)
+    spread = scipy.ndimage.gaussian_filter1d(price, 2.0, axis=1, mode="nearest")
+    return np.asarray(spread * (_REPEATING_PRICE + _REPEATING_SALIENT_PRICE * saliency))
 
 
 def _cheapest_walk(prices: Doubles, jump: Doubles, turn: Doubles) -> Walk:
@@ -174,6 +179,7 @@ def _cheapest_walk(prices: Doubles, jump: Doubles, turn: Doubles) -> Walk:
     which a run may end. The photo's last column, before step 0, is old, and the last step must be.
     """
     steps, count = prices.shape
+    least_run = max(2, min(_LEAST_RUN, count // 2))  # runs of any length from one to two of it exist
     column = np.concatenate([np.arange(count)] * 2)
     leftwards = np.arange(2 * count) >= count
     behind = np.where(leftwards, column + 1, column - 1)  # the column that a run shows one step earlier
@@ -185,7 +191,7 @@ def _cheapest_walk(prices: Doubles, jump: Doubles, turn: Doubles) -> Walk:
     origin = np.full((steps, 2 * count), count - 1)
     kind = np.full((steps, 2 * count), _JUMP)
     grew_older = np.zeros((steps, 2 * count), dtype=bool)
-    best = np.full((_LEAST_RUN, 2 * count), np.inf)
+    best = np.full((least_run, 2 * count), np.inf)
     best[0] = jump[count - 1]
     if turn[count - 1] < best[0, -1]:
         best[0, -1] = turn[count - 1]
@@ -216,7 +222,7 @@ def _cheapest_walk(prices: Doubles, jump: Doubles, turn: Doubles) -> Walk:
             state = int(comes_from[state])
             step -= 1
             continue
-        for _ in range(_LEAST_RUN - 1):
+        for _ in range(least_run - 1):
             state = int(comes_from[state])
             step -= 1
             states[step] = state

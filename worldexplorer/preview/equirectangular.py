@@ -5,8 +5,8 @@ columns run to the right. Azimuth is 0 forward and grows to the right, elevation
 both in radians.
 
 Example:
-    >>> colours, known = project_photo(photo, hfov_deg=75.0, pitch_deg=0.0, height=1080)   # [1080, 2160, 3], [1080, 2160]
-    >>> view = view_of_panorama(colours, np.eye(3), focal=0.8645833, size=256)             # the photo's square crop again
+    >>> colours, known = project_photo(photo, hfov_deg=75.0, pitch_deg=0.0, height=1080)   # [1080, 2160, ...]
+    >>> view = view_of_panorama(colours, np.eye(3), focal=0.8645833, size=256)             # the photo's square crop
 """
 
 from __future__ import annotations
@@ -83,16 +83,14 @@ def project_pinhole(
     inside = np.where(ahead, np.minimum(0.5 - np.abs(x), 0.5 - np.abs(y)), -1.0)
     known = inside >= 0
     colours = np.zeros((height, 2 * height, 3), dtype=np.uint8)
-    box = (_extent(known.any(axis=1)), _extent(known.any(axis=0)))
+    box = (_extent(np.asarray(known.any(axis=1))), _extent(np.asarray(known.any(axis=0))))
     stretch = (focal[0] * columns * math.pi / height / np.maximum(depth[box], 1e-2) ** 2).astype(np.float32)
     colours[box] = _sample((x[box] + 0.5) * columns - 0.5, (y[box] + 0.5) * rows - 0.5, image, stretch)
     colours[~known] = 0
     return colours, known, np.clip(2 * inside, 0, 1).astype(np.float32)
 
 
-def project_photo(
-    photo: Images, hfov_deg: float, pitch_deg: float, height: int
-) -> tuple[Images, NDArray[np.bool_]]:
+def project_photo(photo: Images, hfov_deg: float, pitch_deg: float, height: int) -> tuple[Images, NDArray[np.bool_]]:
     """Put a photo of square pixels where it was taken: colours [height, 2 height, 3] and the mask of known pixels."""
     focal = 0.5 / math.tan(math.radians(hfov_deg) / 2)
     colours, known, _ = project_pinhole(
@@ -166,11 +164,15 @@ def _sample(x: Floats, y: Floats, image: Images, stretch: Floats) -> Images:
         wanted[~inside] = 0
         if float(wanted.max()) <= 0:
             break
-        reduced = cv2.pyrDown(reduced)
+        reduced = np.asarray(cv2.pyrDown(reduced), dtype=np.uint8)
         level += 1
         factor /= 2
         coarse = cv2.remap(
-            reduced, (x + 0.5) * factor - 0.5, (y + 0.5) * factor - 0.5, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
+            reduced,
+            (x + 0.5) * factor - 0.5,
+            (y + 0.5) * factor - 0.5,
+            cv2.INTER_CUBIC,
+            borderMode=cv2.BORDER_REFLECT_101,
         )
         share = np.clip(wanted, 0, 1)[..., None]
         result = np.rint(result + share * (coarse.astype(np.float32) - result)).astype(np.uint8)

@@ -1,12 +1,13 @@
 """The floor below the photo, grown from the floor that the photo shows, as seen from above.
 
 Example:
-    >>> synthesise_floor(filled, ring.known, ring.layout, seed=0)      # [H, W, 3], what was below the photo now floor
+    >>> synthesise_floor(filled, ring.known, ring.layout, ring.plain, seed=0)   # [H, W, 3], with a floor
 """
 
 from __future__ import annotations
 
 import math
+import threading
 from dataclasses import dataclass
 
 import cv2
@@ -16,20 +17,27 @@ from patchmatch import patch_match
 
 from worldexplorer.preview.equirectangular import azimuths, column_of, elevations, row_of
 from worldexplorer.preview.layout_prior import Layout
+from worldexplorer.preview.range_map import CAMERA_HEIGHT
 
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-
-CAMERA_HEIGHT = 1.5
-"""Metres from the floor to the camera."""
 
 _LARGEST_RADIUS = 6.0
 _HOLE_PIXELS = 60_000
+_PIXELS_A_METRE = 7.5
+"""For each of the panorama's pixels a degree: as sharp as the panorama shows the floor three metres away, at most."""
 _PATCH_RADIUS = 2
-_LEAST_SOURCE = 0.15
-_EXAMPLE_DEGREES = 14
+_LEAST_SOURCE = 0.01
+_EXAMPLE_DEGREES, _EXAMPLE_SHARE = 14.0, 0.3
 _EXAMPLE_DISTANCE = 3.0
-_UNUSUAL = 2.5
+_UNUSUAL = 2.0
+_THING_METRES = 0.08
+_SOFT_OUTDOORS, _SOFT_INDOORS = 4.0, 1.2
+"""Degrees over which what the photo's lower edge cuts off passes into the floor."""
+_SEARCH = threading.Lock()
+"""The search's seed belongs to the whole process."""
+_GRAIN_DEGREES, _GRAIN_PIXELS, _GRAIN_SHARE = 5.0, 1.5, 0.8
 
 
 def synthesise_floor(filled: Floats, known: Mask, layout: Layout, plain: Mask, seed: int) -> Floats:
@@ -47,14 +55,14 @@ def synthesise_floor(filled: Floats, known: Mask, layout: Layout, plain: Mask, s
         plain: [W] bool, the columns that show the subject least.
         seed: of the search.
     """
-    height, width = known.shape
+    width = known.shape[1]
     plan = _drawn_plan(filled, known)
     if not plan.hole.any():
         return filled
     column = np.mod(np.rint(plan.column).astype(np.int64), width)
     is_floor = plan.seen & (-plan.elevation > -layout.foot[column] + math.radians(0.7)) & layout.foot_seen[column]
-    is_floor &= ~_unusual(plan.colours, is_floor)
-    colours, hole, source = plan.colours, plan.hole, is_floor
+    is_floor &= ~_unusual(plan.colours, is_floor, plan.scale)
+    colours, hole, source = plan.colours.copy(), plan.hole, is_floor
     if is_floor.sum() < _LEAST_SOURCE * plan.hole.sum():
         example = _example(filled, known, plain, colours.shape[1], plan.scale)
         touching = cv2.dilate(plan.hole.astype(np.uint8), np.ones((7, 7), np.uint8)).astype(bool) & plan.seen
@@ -62,14 +70,25 @@ def synthesise_floor(filled: Floats, known: Mask, layout: Layout, plain: Mask, s
         colours = np.concatenate([colours, example])
         hole = np.concatenate([hole, np.zeros(example.shape[:2], dtype=bool)])
         source = np.concatenate([touching, np.ones(example.shape[:2], dtype=bool)])
-    patch_match.set_random_seed(seed)
-    drawn = patch_match.inpaint(
-        np.clip(np.rint(colours), 0, 255).astype(np.uint8),
-        hole.astype(np.uint8),
-        global_mask=(~(hole | source)).astype(np.uint8),
-        patch_size=_PATCH_RADIUS,
-    )[: len(plan.hole)].astype(np.float32)
-    return _looked_at(drawn, plan, filled, known, layout)
+    excluded = ~(hole | source)
+    colours[excluded] = np.median(colours[source], axis=0)  # coarse levels of the search mix neighbours in
+    drawn = _inpainted(colours, hole, excluded, seed)[: len(plan.hole)]
+    at_border = _floor_at_border(plan, is_floor, column, width)
+    softness = _SOFT_OUTDOORS if layout.is_outdoor else _SOFT_INDOORS
+    return _looked_at(drawn, plan, filled, known, 0.4 + softness * (1 - at_border))
+
+
+def _inpainted(colours: Floats, hole: Mask, excluded: Mask, seed: int) -> Floats:
+    """The colours with the hole filled from what is neither hole nor excluded."""
+    with _SEARCH:
+        patch_match.set_random_seed(seed)
+        drawn = patch_match.inpaint(
+            np.clip(np.rint(colours), 0, 255).astype(np.uint8),
+            hole.astype(np.uint8),
+            global_mask=excluded.astype(np.uint8),
+            patch_size=_PATCH_RADIUS,
+        )
+    return drawn.astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -79,8 +98,8 @@ class _Plan:
     colours: Floats
     seen: Mask
     hole: Mask
-    column: NDArray[np.float64]
-    elevation: NDArray[np.float64]
+    column: Doubles
+    elevation: Doubles
     half: float  # metres from the camera to the plan's edges
     scale: float  # pixels a metre
 
@@ -93,7 +112,7 @@ def _drawn_plan(filled: Floats, known: Mask) -> _Plan:
     last = np.where(lower[:, None] & known, up[:, None], math.radians(-3)).min(axis=0)  # how far down a column is known
     radius = min(_LARGEST_RADIUS, float((CAMERA_HEIGHT / np.tan(-last)).max()) + 0.1)
     half = radius * 1.3 + 0.2
-    scale = math.sqrt(_HOLE_PIXELS / (math.pi * radius**2))
+    scale = min(math.sqrt(_HOLE_PIXELS / (math.pi * radius**2)), _PIXELS_A_METRE * height / 180)
     size = 2 * round(half * scale)
     at = ((np.arange(size) + 0.5) / size * 2 - 1) * half
     right, ahead = np.meshgrid(at, -at)
@@ -102,21 +121,32 @@ def _drawn_plan(filled: Floats, known: Mask) -> _Plan:
     elevation = -np.arctan2(CAMERA_HEIGHT, away)
     row = row_of(elevation, height)
     wrapped = np.concatenate([filled[:, -1:], filled, filled[:, :1]], axis=1)
-    colours = cv2.remap(wrapped, (column + 1).astype(np.float32), row.astype(np.float32), cv2.INTER_LINEAR)
+    colours = _remapped(wrapped, column + 1, row, cv2.INTER_LINEAR)
     nearest = np.mod(np.rint(column).astype(np.int64), width)
     seen = known[np.clip(np.rint(row).astype(np.int64) + 1, 0, height - 1), nearest] & (away < half)
     return _Plan(colours, seen, ~seen & (away < radius), column, elevation, half, scale)
 
 
-def _unusual(colours: Floats, floor: Mask) -> Mask:
-    """What lies on the floor but differs in colour from most of it."""
+def _remapped(image: Floats, column: Doubles, row: Doubles, interpolation: int) -> Floats:
+    """The image's colours at the given places; beyond its edges those of the edges."""
+    at = column.astype(np.float32), row.astype(np.float32)
+    return np.asarray(cv2.remap(image, *at, interpolation, borderMode=cv2.BORDER_REPLICATE), dtype=np.float32)
+
+
+def _unusual(colours: Floats, floor: Mask, scale: float) -> Mask:
+    """What lies on the floor but differs in colour from most of it, larger than a tile or a tuft."""
     if not floor.any():
         return np.zeros_like(floor)
-    lab = cv2.cvtColor(cv2.GaussianBlur(colours, (0, 0), 1.0) / 255, cv2.COLOR_RGB2LAB)
+    weight = cv2.GaussianBlur(floor.astype(np.float32), (0, 0), _THING_METRES * scale)
+    smooth = cv2.GaussianBlur(colours * floor[..., None], (0, 0), _THING_METRES * scale)
+    lab = cv2.cvtColor(smooth / np.maximum(weight, 1e-3)[..., None] / 255, cv2.COLOR_RGB2LAB)
     usual = np.median(lab[floor], axis=0)
-    spread = np.median(np.abs(lab[floor] - usual), axis=0) * 1.48 + 3.0
-    odd = (np.abs(lab - usual) / spread).max(axis=-1) > _UNUSUAL
-    return cv2.dilate(odd.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+    spread = np.median(np.abs(lab[floor] - usual), axis=0) * 1.48 + 2.5
+    odd = ((np.abs(lab - usual) / spread).max(axis=-1) > _UNUSUAL) & floor
+    if odd.sum() > 0.5 * floor.sum():
+        return np.zeros_like(floor)
+    odd = cv2.morphologyEx(odd.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((9, 9), np.uint8))
+    return cv2.dilate(odd, np.ones((5, 5), np.uint8)).astype(bool)
 
 
 def _example(filled: Floats, known: Mask, plain: Mask, width: int, scale: float) -> Floats:
@@ -124,7 +154,8 @@ def _example(filled: Floats, known: Mask, plain: Mask, width: int, scale: float)
     height = known.shape[0]
     degree = height / 180
     columns = np.flatnonzero(plain) if plain.any() else np.arange(known.shape[1])
-    rows = np.arange(round(_EXAMPLE_DEGREES * degree))
+    tall = float(np.median(known[:, columns].sum(axis=0)))
+    rows = np.arange(max(2, round(min(_EXAMPLE_DEGREES * degree, _EXAMPLE_SHARE * tall))))
     last = height - 1 - np.argmax(known[::-1], axis=0)
     strip = filled[np.maximum(last[columns] - rows[::-1, None], 0), columns[None, :]]
     factor = scale * _EXAMPLE_DISTANCE * math.pi / 180 / degree
@@ -136,8 +167,17 @@ def _example(filled: Floats, known: Mask, plain: Mask, width: int, scale: float)
     return np.concatenate(lines[:4])
 
 
-def _looked_at(drawn: Floats, plan: _Plan, filled: Floats, known: Mask, layout: Layout) -> Floats:
-    """The panorama with the plan's hole in place of what was below the ring."""
+def _floor_at_border(plan: _Plan, is_floor: Mask, column: NDArray[np.int64], width: int) -> Floats:
+    """[W] share of floor among what each column of the ring shows next to the hole."""
+    near = cv2.dilate(plan.hole.astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool) & plan.seen
+    floor = np.bincount(column[near], weights=is_floor[near], minlength=width)
+    pixels = np.bincount(column[near], minlength=width)
+    smooth = cv2.blur(np.stack([floor, pixels])[None].transpose(0, 2, 1), (15, 1), borderType=cv2.BORDER_REFLECT_101)[0]
+    return np.asarray(smooth[:, 0] / np.maximum(smooth[:, 1], 1e-6), dtype=np.float32)
+
+
+def _looked_at(drawn: Floats, plan: _Plan, filled: Floats, known: Mask, softness: Floats) -> Floats:
+    """The panorama with the plan's hole in place of what was below the ring; `softness` [W] degrees of transition."""
     height, width = known.shape
     size = drawn.shape[0]
     up = elevations(height)
@@ -150,8 +190,30 @@ def _looked_at(drawn: Floats, plan: _Plan, filled: Floats, known: Mask, layout: 
     share = cv2.remap(plan.hole.astype(np.float32), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
     last = height - 1 - np.argmax(known[::-1], axis=0)
     below = (np.arange(first, height)[:, None] - last[None, :]) * (180 / height)
-    gently = np.clip(below / np.where(layout.foot_seen, 0.5, 4.0)[None, :], 0, 1)  # what is cut off may end softly
+    gently = np.clip(below / softness[None, :], 0, 1)
     share = np.clip(share, 0, 1) * ~known[first:] * gently
     result = filled.copy()
-    result[first:] += share[..., None] * (np.clip(seen, 0, 255) - filled[first:])
-    return result
+    result[first:] += share[..., None] * (seen + _grain(filled, known, last, first) - filled[first:])
+    return np.clip(result, 0, 255)
+
+
+def _grain(filled: Floats, known: Mask, last: NDArray[np.int64], first: int) -> Floats:
+    """[rows, W, 3] the finest detail just above the hole, mirrored to and fro down to the nadir, where it fades.
+
+    The plan has fewer pixels than the ring near it; without this the ground would turn smooth where the photo ends.
+    """
+    height = known.shape[0]
+    degree = height / 180
+    band = max(2, round(_GRAIN_DEGREES * degree))
+    rows = np.arange(first, height)[:, None]
+    below = np.maximum(rows - last[None, :] - 1, 0)
+    folded = np.mod(below, 2 * band)
+    source = np.clip(last[None, :] - np.minimum(folded, 2 * band - 1 - folded), 0, height - 1)
+    upper = max(0, int(last.min()) - 3 * band)
+    lower = int(last.max()) + 1
+    part = np.ascontiguousarray(filled[upper:lower])
+    detail = part - cv2.GaussianBlur(part, (0, 0), _GRAIN_PIXELS)
+    usual = np.median(np.abs(detail[-2 * band :])) * 1.48
+    detail = np.clip(detail, -2 * usual, 2 * usual)  # grain, not the edges of things
+    fading = np.cos(elevations(height)[first:])[:, None]
+    return np.asarray(_GRAIN_SHARE * fading[..., None] * detail[source - upper, np.arange(len(last))[None, :]])

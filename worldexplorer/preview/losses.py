@@ -9,7 +9,7 @@ How: of an image x and its target y only x + y and x - y are filtered, and their
 covariance follow from these. The window is separable and equal to its own adjoint, so the gradient takes three more filters.
 
 Example:
-    >>> loss = compare(rendering.image, target, rendering.transmittance)
+    >>> loss = ImageLoss(256, 256)(rendering.image, target, rendering.transmittance)
     >>> loss.value, loss.by_image.shape
     (0.0213, (3, 256, 256))
 """
@@ -29,11 +29,15 @@ SSIM_WEIGHT = 0.2
 TRANSMITTANCE_WEIGHT = 0.1
 
 _RADIUS = 5
+_TAPS = 2 * _RADIUS + 1
 _WINDOW = np.exp(-(np.arange(-_RADIUS, _RADIUS + 1) ** 2) / (2.0 * 1.5**2))
 _WINDOW = (_WINDOW / _WINDOW.sum()).astype(np.float32)
+_FLAGS = {"contract", "reassoc", "nsz"}
+"""What the compiler may do to sums: it adds in another order, always the same."""
 _C1 = np.float32(0.01**2)
 _C2 = np.float32(0.03**2)
 _HALF = np.float32(0.5)
+_ONE = np.float32(1.0)
 _TWO = np.float32(2.0)
 
 
@@ -54,130 +58,133 @@ class Loss:
     by_transmittance: NDArray[np.float32]
 
 
-def compare(
-    image: NDArray[np.float32], target: NDArray[np.float32], transmittance: NDArray[np.float32], ssim_weight: float = SSIM_WEIGHT
-) -> Loss:
-    """The loss of an image.
+class ImageLoss:
+    """The loss of images of one size; its memory is kept between calls, since new memory costs as much as a filter.
 
     Args:
-        image: [3, H, W] float32 as rendered.
-        target: [3, H, W] float32, 0 to 1.
-        transmittance: [H, W] float32 of the rendering.
+        height: of the images, pixels.
+        width: of the images, pixels.
         ssim_weight: share of 1 - SSIM in the colours' loss, the rest being L1.
     """
+
+    def __init__(self, height: int, width: int, ssim_weight: float = SSIM_WEIGHT) -> None:
+        self._ssim_weight = ssim_weight
+        self._across = np.zeros((3, 4, height + 2 * _RADIUS, width), np.float32)
+        self._back = np.zeros((3, 3, height, width + 2 * _RADIUS), np.float32)
+        self._back_across = np.zeros((3, 3, height + 2 * _RADIUS, width), np.float32)
+        self._lines = np.zeros((3, height, 4, width + 2 * _RADIUS), np.float32)
+        self._sums = np.empty((3, height, 3))
+
+    def __call__(
+        self, image: NDArray[np.float32], target: NDArray[np.float32], transmittance: NDArray[np.float32]
+    ) -> Loss:
+        """The loss of an image.
+
+        Args:
+            image: [3, H, W] float32 as rendered.
+            target: [3, H, W] float32, 0 to 1.
+            transmittance: [H, W] float32 of the rendering.
+        """
+        by_image = np.empty_like(image)
+        with _threads.PARALLEL_REGION:
+            _filter_across(image, target, self._lines, self._across)
+            _similarity(self._across, self._back, self._sums)
+            _filter_back_across(self._back, self._back_across)
+            _finish(image, target, self._back_across, np.float32(self._ssim_weight), by_image, self._sums)
+        similarity, absolute, squared = (float(total) / image.size for total in self._sums.sum(axis=(0, 1)))
+        value = (
+            (1.0 - self._ssim_weight) * absolute
+            + self._ssim_weight * (1.0 - similarity)
+            + TRANSMITTANCE_WEIGHT * float(transmittance.mean())
+        )
+        by_transmittance = np.full_like(transmittance, TRANSMITTANCE_WEIGHT / transmittance.size)
+        return Loss(value, squared, by_image, by_transmittance)
+
+
+@njit(cache=True, parallel=True, fastmath=_FLAGS)
+def _filter_across(image, target, lines, across):  # type: ignore[no-untyped-def]
+    """Filter x + y, x - y and their squares along the rows; `lines` and `across` have zeros at the borders."""
     channels, height, width = image.shape
-    across = np.empty((4, channels, height, width), np.float32)
-    back = np.empty((3, channels, height, width), np.float32)
-    back_across = np.empty_like(back)
-    by_image = np.empty_like(image)
-    sums = np.empty((channels, height, 3))
-    with _threads.PARALLEL_REGION:
-        _filter_across(image, target, across)
-        _similarity(across, back, sums)
-        _filter_back_across(back, back_across)
-        _finish(image, target, back_across, np.float32(ssim_weight), by_image, sums)
-    similarity, absolute, squared = (float(total) / image.size for total in sums.sum(axis=(0, 1)))
-    value = (1.0 - ssim_weight) * absolute + ssim_weight * (1.0 - similarity) + TRANSMITTANCE_WEIGHT * float(transmittance.mean())
-    by_transmittance = np.full_like(transmittance, TRANSMITTANCE_WEIGHT / transmittance.size)
-    return Loss(value, squared, by_image, by_transmittance)
-
-
-@njit(cache=True)
-def _filter_line(padded, output):  # type: ignore[no-untyped-def]
-    """Filter one line, which has _RADIUS zeros at both ends."""
-    for x in range(len(output)):
-        output[x] = _WINDOW[0] * padded[x]
-    for tap in range(1, 2 * _RADIUS + 1):
-        for x in range(len(output)):
-            output[x] += _WINDOW[tap] * padded[x + tap]
-
-
-@njit(cache=True, parallel=True, fastmath={"contract"})
-def _filter_across(image, target, across):  # type: ignore[no-untyped-def]
-    """Filter x + y, x - y and their squares along the rows."""
-    channels, height, width = image.shape
-    for line in prange(channels * height):
-        channel, row = line // height, line % height
-        padded = np.zeros((4, width + 2 * _RADIUS), np.float32)
+    for number in prange(channels * height):
+        channel, row = number // height, number % height
+        padded = lines[channel, row]
         for column in range(width):
             x, y = image[channel, row, column], target[channel, row, column]
-            total, difference = x + y, x - y
-            padded[0, column + _RADIUS] = total
-            padded[1, column + _RADIUS] = difference
-            padded[2, column + _RADIUS] = total * total
-            padded[3, column + _RADIUS] = difference * difference
+            padded[0, column + _RADIUS] = x + y
+            padded[1, column + _RADIUS] = x - y
+            padded[2, column + _RADIUS] = (x + y) * (x + y)
+            padded[3, column + _RADIUS] = (x - y) * (x - y)
         for which in range(4):
-            _filter_line(padded[which], across[which, channel, row])
+            for column in range(width):
+                total = np.float32(0.0)
+                for tap in range(_TAPS):
+                    total += _WINDOW[tap] * padded[which, column + tap]
+                across[channel, which, row + _RADIUS, column] = total
 
 
-@njit(cache=True)
-def _filter_down(lines, row, output):  # type: ignore[no-untyped-def]
-    """Filter one row of [H, W] along the columns."""
-    output[:] = np.float32(0.0)
-    for tap in range(2 * _RADIUS + 1):
-        source = row + tap - _RADIUS
-        if 0 <= source < lines.shape[0]:
-            for x in range(len(output)):
-                output[x] += _WINDOW[tap] * lines[source, x]
-
-
-@njit(cache=True, parallel=True, error_model="numpy", fastmath={"contract"})
+@njit(cache=True, parallel=True, error_model="numpy", fastmath=_FLAGS)
 def _similarity(across, back, sums):  # type: ignore[no-untyped-def]
     """Finish the filter, sum the similarity, and leave its gradients by the filtered maps in `back`.
 
     With m, n the filtered x + y and x - y and s, d the filtered squares, similarity = a c / (b e) where a = (m² - n²) / 2 + C1,
     b = (m² + n²) / 2 + C1, c = (s - d) / 2 - (m² - n²) / 2 + C2, e = (s + d) / 2 - (m² + n²) / 2 + C2.
     """
-    _, channels, height, width = across.shape
-    for line in prange(channels * height):
-        channel, row = line // height, line % height
-        filtered = np.empty((4, width), np.float32)
-        for which in range(4):
-            _filter_down(across[which, channel], row, filtered[which])
-        total = 0.0
+    channels, height, width = back.shape[0], back.shape[2], across.shape[3]
+    for number in prange(channels * height):
+        channel, row = number // height, number % height
+        total = np.float32(0.0)
         for x in range(width):
-            m, n, s, d = filtered[0, x], filtered[1, x], filtered[2, x], filtered[3, x]
+            m, n, s, d = np.float32(0.0), np.float32(0.0), np.float32(0.0), np.float32(0.0)
+            for tap in range(_TAPS):
+                m += _WINDOW[tap] * across[channel, 0, row + tap, x]
+                n += _WINDOW[tap] * across[channel, 1, row + tap, x]
+                s += _WINDOW[tap] * across[channel, 2, row + tap, x]
+                d += _WINDOW[tap] * across[channel, 3, row + tap, x]
             product, squares = _HALF * (m * m - n * n), _HALF * (m * m + n * n)
             a, b = product + _C1, squares + _C1
             c, e = _HALF * (s - d) - product + _C2, _HALF * (s + d) - squares + _C2
-            similarity = a * c / (b * e)
+            inverse = _ONE / (b * e)
+            similarity = a * c * inverse
+            both, cross = similarity * (b - e) * inverse, (c - a) * inverse
+            back[channel, 0, row, x + _RADIUS] = m * (both + cross) + n * (both - cross)
+            back[channel, 1, row, x + _RADIUS] = _HALF * inverse * (a - similarity * b)
+            back[channel, 2, row, x + _RADIUS] = -_HALF * inverse * (a + similarity * b)
             total += similarity
-            both, cross = similarity * (np.float32(1.0) / e - np.float32(1.0) / b), (c - a) / (b * e)
-            back[0, channel, row, x] = m * (both + cross) + n * (both - cross)
-            back[1, channel, row, x] = _HALF * (a / (b * e) - similarity / e)
-            back[2, channel, row, x] = _HALF * (-a / (b * e) - similarity / e)
         sums[channel, row, 0] = total
 
 
-@njit(cache=True, parallel=True, fastmath={"contract"})
+@njit(cache=True, parallel=True, fastmath=_FLAGS)
 def _filter_back_across(back, back_across):  # type: ignore[no-untyped-def]
-    _, channels, height, width = back.shape
-    for line in prange(channels * height):
-        channel, row = line // height, line % height
-        padded = np.zeros(width + 2 * _RADIUS, np.float32)
+    channels, height, width = back.shape[0], back.shape[2], back_across.shape[3]
+    for number in prange(channels * height):
+        channel, row = number // height, number % height
         for which in range(3):
-            padded[_RADIUS : _RADIUS + width] = back[which, channel, row]
-            _filter_line(padded, back_across[which, channel, row])
+            for column in range(width):
+                total = np.float32(0.0)
+                for tap in range(_TAPS):
+                    total += _WINDOW[tap] * back[channel, which, row, column + tap]
+                back_across[channel, which, row + _RADIUS, column] = total
 
 
-@njit(cache=True, parallel=True, error_model="numpy", fastmath={"contract"})
+@njit(cache=True, parallel=True, error_model="numpy", fastmath=_FLAGS)
 def _finish(image, target, back_across, ssim_weight, by_image, sums):  # type: ignore[no-untyped-def]
     """The gradient by the image, and the sums of the absolute and squared errors."""
     channels, height, width = image.shape
     of_similarity = -ssim_weight / np.float32(image.size)
-    of_error = (np.float32(1.0) - ssim_weight) / np.float32(image.size)
-    for line in prange(channels * height):
-        channel, row = line // height, line % height
-        filtered = np.empty((3, width), np.float32)
-        for which in range(3):
-            _filter_down(back_across[which, channel], row, filtered[which])
-        absolute, squared = 0.0, 0.0
+    of_error = (_ONE - ssim_weight) / np.float32(image.size)
+    for number in prange(channels * height):
+        channel, row = number // height, number % height
+        absolute, squared = np.float32(0.0), np.float32(0.0)
         for column in range(width):
+            mean, plus, minus = np.float32(0.0), np.float32(0.0), np.float32(0.0)
+            for tap in range(_TAPS):
+                mean += _WINDOW[tap] * back_across[channel, 0, row + tap, column]
+                plus += _WINDOW[tap] * back_across[channel, 1, row + tap, column]
+                minus += _WINDOW[tap] * back_across[channel, 2, row + tap, column]
             x, y = image[channel, row, column], target[channel, row, column]
-            total, difference = x + y, x - y
-            similarity = filtered[0, column] + _TWO * (total * filtered[1, column] + difference * filtered[2, column])
-            by_image[channel, row, column] = of_similarity * similarity + of_error * np.sign(difference)
-            absolute += abs(difference)
-            squared += difference * difference
+            similarity = mean + _TWO * ((x + y) * plus + (x - y) * minus)
+            by_image[channel, row, column] = of_similarity * similarity + (of_error if x > y else (-of_error if x < y else np.float32(0.0)))
+            absolute += abs(x - y)
+            squared += (x - y) * (x - y)
         sums[channel, row, 1] = absolute
         sums[channel, row, 2] = squared

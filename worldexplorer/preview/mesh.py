@@ -22,12 +22,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numba
 import numpy as np
 
 from worldexplorer.errors import DefectError
-from worldexplorer.preview import threads as _threads  # noqa: F401  before numba, which reads its settings on import
-
-import numba  # isort: skip
+from worldexplorer.preview import threads as _threads  # noqa: F401  sets numba up
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 CUT_RATIO = 1.3
 """Neighbouring pixels of a range map that differ by more than this factor belong to different surfaces."""
 
-FLATNESS = 5e-4
+FLATNESS = 1e-3
 """How far, relative to the range, a corner may lie off the plane of the merged cell it belongs to."""
 
 CUT_SMOOTHING = 4
@@ -73,19 +72,25 @@ def build_mesh(range_m: NDArray[np.floating], cut_ratio: float) -> Mesh:
         raise DefectError(f"a range map of {height} x {width} is not a full sphere of finite, positive ranges")
     inverse = 1.0 / range_m.astype(np.float64)
     corner_inverse, corner_surface, moved = _corners(inverse, np.log(cut_ratio))
-    largest = 1
-    while 2 * largest * 360 / width <= MAXIMUM_CELL_DEGREES and height % (2 * largest) == 0:
-        largest *= 2
-    cell_size = _merge_cells(corner_inverse, corner_surface, largest, FLATNESS)
+    cell_size = _merge_cells(corner_inverse, corner_surface, _cell_sizes(height), FLATNESS)
     nothing = np.empty((0, 3), dtype=np.int64)
-    triangles = np.empty((_triangulate(cell_size, corner_surface, largest, nothing), 3), dtype=np.int64)
-    _triangulate(cell_size, corner_surface, largest, triangles)
+    triangles = np.empty((_triangulate(cell_size, corner_surface, nothing), 3), dtype=np.int64)
+    _triangulate(cell_size, corner_surface, triangles)
     keys, indices = np.unique(triangles.ravel(), return_inverse=True)
     corner, surface = np.divmod(keys, 4)
     row, column = np.divmod(corner, width)
     places = np.stack([row, column], axis=-1) + moved[row, column]
     vertices = _directions(places, width) / corner_inverse[row, column, surface, None]
     return Mesh(np.ascontiguousarray(vertices), indices.reshape(-1, 3).astype(np.int32))
+
+
+def _cell_sizes(height: int) -> NDArray[np.int64]:
+    """Sizes in pixels that cells of a map may have, largest first; each divides those before it, and the height."""
+    sizes = [1]
+    for factor in (2, 3, 5):
+        while height % (sizes[-1] * factor) == 0 and sizes[-1] * factor * 180 <= MAXIMUM_CELL_DEGREES * height:
+            sizes.append(sizes[-1] * factor)
+    return np.array(sizes[::-1], dtype=np.int64)
 
 
 def _directions(places: NDArray[np.floating], width: int) -> NDArray[np.float64]:
@@ -109,13 +114,18 @@ def _corners(
     # The rows beyond the poles hold the pixel across the pole's corner; they are dealt with below.
     padded = np.pad(inverse, ((1, 1), (0, 0)), mode="edge")
     west = np.roll(padded, 1, axis=1)
-    around = np.stack([west[:-1], padded[:-1], padded[1:], west[1:]], axis=-1)
-    joined = np.abs(np.log(around) - np.log(np.roll(around, -1, axis=-1))) <= log_cut
+    # Whether neighbours around a corner are one surface: north-west with north-east, that with south-east, and so on.
+    level = np.abs(np.log(west / padded)) <= log_cut
+    upright = np.abs(np.log(padded[1:] / padded[:-1])) <= log_cut
+    joined = np.stack([level[:-1], upright, level[1:], np.roll(upright, 1, axis=1)], axis=-1)
     surface = _SURFACES[joined @ np.array([1, 2, 4, 8])]
-    corner_inverse = np.empty_like(around)
+    mean = 0.25 * (west[:-1] + padded[:-1] + padded[1:] + west[1:])
+    corner_inverse = np.repeat(mean[..., None], 4, axis=-1)
+    row, column = np.nonzero(surface.any(axis=-1))
+    around = np.stack([grid[row + down, column] for grid, down in ((west, 0), (padded, 0), (padded, 1), (west, 1))], -1)
     for place in range(4):
-        same = surface == surface[..., place : place + 1]
-        corner_inverse[..., place] = (around * same).sum(axis=-1) / same.sum(axis=-1)
+        same = surface[row, column] == surface[row, column, place, None]
+        corner_inverse[row, column, place] = (around * same).sum(axis=-1) / same.sum(axis=-1)
     for corner_row, pixel_row in ((0, 0), (height, height - 1)):
         around_pole = np.log(inverse[pixel_row])
         if np.ptp(around_pole) <= log_cut:
@@ -161,24 +171,21 @@ _SURFACES = _surface_table()
 
 
 @numba.njit(cache=True)
-def _merge_cells(corner_inverse, corner_surface, largest, flatness):  # type: ignore[no-untyped-def]
+def _merge_cells(corner_inverse, corner_surface, sizes, flatness):  # type: ignore[no-untyped-def]
     """[H, W] the size in pixels of the square cell that every pixel belongs to: the largest that is whole and flat."""
     rows, width = corner_inverse.shape[0] - 1, corner_inverse.shape[1]
     size = np.zeros((rows, width), np.int32)
-    cell = largest
-    while cell >= 2:
+    for cell in sizes:
         for top in range(0, rows, cell):
             for left in range(0, width, cell):
-                if (
-                    size[top, left] == 0
-                    and _is_one_surface(corner_surface, top, left, cell)
-                    and _is_flat(corner_inverse, top, left, cell, 2 * np.pi / width, flatness)
+                if size[top, left] == 0 and (
+                    cell == 1
+                    or (
+                        _is_one_surface(corner_surface, top, left, cell)
+                        and _is_flat(corner_inverse, top, left, cell, 2 * np.pi / width, flatness)
+                    )
                 ):
                     size[top : top + cell, left : left + cell] = cell
-        cell //= 2
-    for row in range(rows):
-        for column in range(width):
-            size[row, column] = max(size[row, column], 1)
     return size
 
 
@@ -241,12 +248,16 @@ def _inner_place(at_bottom, at_right):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def _triangulate(size, corner_surface, largest, triangles):  # type: ignore[no-untyped-def]
+def _triangulate(size, corner_surface, triangles):  # type: ignore[no-untyped-def]
     """Fill `triangles` ([T, 3], corner number * 4 + surface) if it has room, and return T.
 
     A cell with no smaller neighbour is two triangles (one at a pole), any other a fan around its centre.
     """
     rows, width = size.shape
+    largest = 1
+    for row in range(rows):
+        for column in range(width):
+            largest = max(largest, size[row, column])
     outline = np.empty(4 * largest, np.int64)
     count = 0
     for top in range(rows):

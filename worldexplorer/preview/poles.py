@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import scipy.ndimage
 from numpy.typing import NDArray
 
 from worldexplorer.preview.equirectangular import elevations, row_of
@@ -25,6 +26,9 @@ _BOUNDARY_DEGREES = 1.5
 _TREND_DEGREES = 8.0
 _TREND_REACH_DEGREES = 18.0
 _LARGEST_TREND = 28.0
+_CLEAR_DEGREES = 1.5
+_UNSEEN_SKY = np.array([0.84, 0.90, 0.96])
+"""An overcast sky's colour as a share of the photo's bright parts, where the photo shows no sky."""
 
 
 def fill_caps(colours: Floats, known: Mask, layout: Layout) -> Floats:
@@ -32,9 +36,9 @@ def fill_caps(colours: Floats, known: Mask, layout: Layout) -> Floats:
 
     Towards each pole the ring's border colours go on as the solution of Laplace's equation on the sphere (a Fourier
     series along the parallel, each term falling with its own power of the tangent of half the polar distance): sharp at
-    the border, ever smoother, one colour at the pole. Next to the border the ring's own texture is mirrored, blurred the
-    more the farther, until it has faded. Outdoors the upper cap is a sky: only sky gives its colours, whose change with
-    elevation goes on for some way, and what the photo's upper edge cuts off ends a little above it.
+    the border, ever smoother, one colour at the pole. Next to the border the ring's own texture is mirrored, blurred
+    the more the farther, until it has faded. Outdoors the upper cap is a sky: only sky gives its colours, whose change
+    with elevation goes on for some way, and what the photo's upper edge cuts off ends a little above it.
 
     Args:
         colours: [H, W, 3] float32, 0 to 255.
@@ -52,7 +56,7 @@ def fill_caps(colours: Floats, known: Mask, layout: Layout) -> Floats:
 
 @dataclass(frozen=True)
 class _Border:
-    """What stands at the ring's upper edge: the row below which walls begin, whether it is seen, whether above is sky."""
+    """What stands at the ring's upper edge: the row where walls begin, whether that is seen, whether above is sky."""
 
     wall_row: NDArray[np.int64]
     seen: Mask
@@ -68,12 +72,13 @@ def _fill_upper(colours: Floats, known: Mask, kind: _Border) -> None:
         return
     border = np.where(known.any(axis=0), border, int(np.median(border)))
     fade = round(_FADE_DEGREES * degree)
+    own_fade = np.where(kind.seen, fade, fade / 2)  # what the edge cuts off ends sooner than sky or ceiling
     lowest = int(border.max())
     rows = np.arange(lowest + 1)
     base = _harmonic(_border_colour(colours, known, border, kind, degree), np.pi / 2 - elevations(height)[rows])
 
     distance = border[None, :] - rows[:, None]  # rows above the border, positive where unknown
-    away = np.clip(distance / fade, 0, 1)
+    away = np.clip(distance / own_fade, 0, 1)
     texture = _blurred_by(_mirrored(colours, border, lowest, fade), away, degree)
     share = (1 - away) ** 2 * (1 + 2 * away)
     # Where sky or ceiling reaches the border, only sky or ceiling is mirrored, not what stands below it.
@@ -86,9 +91,10 @@ def _fill_upper(colours: Floats, known: Mask, kind: _Border) -> None:
     result = base + own + share[..., None] * (texture - at_border[None] - own)
     if kind.is_sky:
         reach = _TREND_REACH_DEGREES * degree
-        result += _trend(colours, known, border, kind.seen, degree)[None, None, :] * (
-            reach * (1 - np.exp(-np.maximum(distance, 0) / reach))
-        )[..., None]
+        result += (
+            _trend(colours, known, border, kind.seen, degree)[None, None, :]
+            * (reach * (1 - np.exp(-np.maximum(distance, 0) / reach)))[..., None]
+        )
     unknown = ~known[: lowest + 1] & (distance > 0)
     colours[: lowest + 1][unknown] = np.clip(result, 0, 255)[unknown]
 
@@ -104,9 +110,7 @@ def _harmonic(border_colour: Doubles, polar: Doubles) -> Floats:
     return cap
 
 
-def _border_colour(
-    colours: Floats, known: Mask, border: NDArray[np.integer], kind: _Border, degree: float
-) -> Doubles:
+def _border_colour(colours: Floats, known: Mask, border: NDArray[np.integer], kind: _Border, degree: float) -> Doubles:
     """[W, 3] mean colour of the known pixels next to the border; of sky only, where there is sky to ask."""
     columns = np.arange(known.shape[1])
     total = np.zeros((known.shape[1], 3))
@@ -118,9 +122,13 @@ def _border_colour(
         count += weight
     colour = total / np.maximum(count, 1)
     clear = kind.seen & (kind.wall_row > border + 2 * degree)
+    clear = scipy.ndimage.minimum_filter1d(clear, 2 * round(_CLEAR_DEGREES * degree) + 1, mode="wrap")
     if kind.is_sky and clear.mean() > 0.05:
         asked = columns[clear]
         colour = np.stack([np.interp(columns, asked, colour[asked, k], period=len(columns)) for k in range(3)], axis=-1)
+    elif kind.is_sky:
+        bright = float(np.percentile(colours[known].max(axis=-1)[::97], 90))
+        colour = np.broadcast_to(bright * _UNSEEN_SKY, colour.shape)
     return colour
 
 
@@ -140,7 +148,7 @@ def _mirrored(colours: Floats, border: NDArray[np.integer], lowest: int, fade: i
     rows = np.arange(lowest + 1)[:, None]
     source = np.where(rows < border, 2 * border - 1 - rows, rows)
     source = np.minimum(source, np.minimum(border + fade, height - 1))
-    return colours[source, np.arange(width)[None, :]]
+    return np.asarray(colours[source, np.arange(width)[None, :]])
 
 
 def _blurred_around(image: Floats, sigma: float) -> Floats:
@@ -163,4 +171,4 @@ def _trend(colours: Floats, known: Mask, border: NDArray[np.integer], seen: Mask
         return np.zeros(3, dtype=np.float32)
     slope = np.median(change[smooth], axis=0) / max(depth - round(degree), 1)
     most = _LARGEST_TREND / (_TREND_REACH_DEGREES * degree)
-    return np.clip(slope, -most, most * 0.3).astype(np.float32)
+    return np.asarray(np.clip(slope, -most, most * 0.3), dtype=np.float32)

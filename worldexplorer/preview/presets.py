@@ -26,7 +26,8 @@ class PreviewPreset:
     Attributes:
         name: what `--preset` calls it.
         image_size: pixels across and down of every view.
-        pixels_per_degree: of the world's panorama; the views' own resolution at their centre, about.
+        pixels_per_degree: of the world's panorama, about half as many again as a view has at its centre: colours pass
+            through the panorama once, and at the views' own resolution they would lose sharpness.
         gaussians: in the splat; training starts from as many points and makes no new ones.
         iterations_half: training steps on views of half the size, which come first.
         iterations_full: training steps on views of full size.
@@ -60,9 +61,9 @@ class PreviewPreset:
 PRESETS: Mapping[str, PreviewPreset] = {
     preset.name: preset
     for preset in (
-        PreviewPreset("smoke", 128, 2, 15_000, 120, 60, num_images_for_vggt=12, heldout_views=4),
-        PreviewPreset("quick", 192, 3, 30_000, 300, 200, num_images_for_vggt=16, heldout_views=6),
-        PreviewPreset("default", 256, 4, 80_000, 800, 800, num_images_for_vggt=24, heldout_views=8),
-        PreviewPreset("quality", 384, 6, 150_000, 1000, 1200, num_images_for_vggt=32, heldout_views=12),
+        PreviewPreset("smoke", 128, 3, 15_000, 120, 60, num_images_for_vggt=12, heldout_views=4),
+        PreviewPreset("quick", 192, 4, 30_000, 300, 200, num_images_for_vggt=16, heldout_views=6),
+        PreviewPreset("default", 256, 6, 80_000, 800, 800, num_images_for_vggt=24, heldout_views=8),
+        PreviewPreset("quality", 384, 8, 150_000, 1000, 1200, num_images_for_vggt=32, heldout_views=12),
     )
 }

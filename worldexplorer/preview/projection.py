@@ -16,8 +16,8 @@ HALF_WIDTH sqrt(1 - (dy / HALF_HEIGHT)²) of the centre plus SLANT dy.
 
 Example:
     >>> camera = camera_of(c2w, intrinsics, width=256, height=256)
-    >>> splats, depths, spans = project(rows, camera, 256, 256)
-    >>> seen = depths > 0
+    >>> projection = project(rows, camera)
+    >>> seen = projection.indices[projection.depths > 0]
 """
 
 from __future__ import annotations
@@ -73,6 +73,23 @@ class Camera:
     near: float
 
 
+@dataclass(frozen=True)
+class Projection:
+    """Splats of C Gaussians.
+
+    Attributes:
+        indices: [C] int32 which Gaussians, in ascending order.
+        splats: [C, 12] float32; undefined where the Gaussian does not show.
+        depths: [C] float32 depth of the centre; 0 where the Gaussian does not show in any pixel.
+        spans: [C, 2] int32 first and last row of pixels that the splat can show in.
+    """
+
+    indices: NDArray[np.int32]
+    splats: NDArray[np.float32]
+    depths: NDArray[np.float32]
+    spans: NDArray[np.int32]
+
+
 def camera_of(c2w: ArrayLike, intrinsics: ArrayLike, width: int, height: int, near: float) -> Camera:
     """The camera of one view.
 
@@ -91,25 +108,22 @@ def camera_of(c2w: ArrayLike, intrinsics: ArrayLike, width: int, height: int, ne
     return Camera(np.concatenate([rotation.ravel(), translation, lens]), width, height, near)
 
 
-def project(rows: NDArray[np.float32], camera: Camera) -> tuple[NDArray[np.float32], ...]:
-    """The splats of Gaussians.
+def project(rows: NDArray[np.float32], camera: Camera) -> Projection:
+    """The splats of those Gaussians that may show.
 
     Args:
         rows: [N, 14] Gaussians.
         camera: who looks.
-
-    Returns:
-        splats: [N, 12] float32; rows of Gaussians that do not show are undefined.
-        depths: [N] float32 depth of the centre; 0 where the Gaussian does not show in any pixel.
-        spans: [N, 2] int32 first and last row of pixels that the splat can show in.
     """
-    count = len(rows)
-    splats = np.empty((count, SPLAT), np.float32)
-    depths = np.empty(count, np.float32)
-    spans = np.empty((count, 2), np.int32)
+    near_view = np.empty(len(rows), np.bool_)
     with _threads.PARALLEL_REGION:
-        _project(rows, camera.matrix, camera.width, camera.height, camera.near, splats, depths, spans)
-    return splats, depths, spans
+        _select(rows, camera.matrix, camera.width, camera.height, camera.near, near_view)
+        indices = np.flatnonzero(near_view).astype(np.int32)
+        splats = np.empty((len(indices), SPLAT), np.float32)
+        depths = np.empty(len(indices), np.float32)
+        spans = np.empty((len(indices), 2), np.int32)
+        _project(rows, indices, camera.matrix, camera.width, camera.height, splats, depths, spans)
+    return Projection(indices, splats, depths, spans)
 
 
 def project_backward(
@@ -132,32 +146,48 @@ def project_backward(
     return gradients
 
 
-@njit(cache=True, parallel=True)
-def _project(rows, camera, width, height, near, splats, depths, spans):  # type: ignore[no-untyped-def]
+@njit(cache=True, parallel=True, error_model="numpy")
+def _select(rows, camera, width, height, near, near_view):  # type: ignore[no-untyped-def]
+    """Which Gaussians lie in front of the camera and may reach into the image: most do not, and this is quick to see.
+
+    On the image no axis is longer than the longest one in space times a bound of the Jacobian's norm.
+    """
+    scale = max(camera[12], camera[13])
+    ratio_x, ratio_y = _held_ratios(np.inf, np.inf, camera, width, height)
+    other_x, other_y = _held_ratios(-np.inf, -np.inf, camera, width, height)
+    norm = scale * math.sqrt(1.0 + max(ratio_x, -other_x) ** 2 + max(ratio_y, -other_y) ** 2)
     for i in prange(len(rows)):
-        depths[i] = _project_one(rows[i], camera, width, height, near, splats[i], spans[i])
+        x, y, z = np.float64(rows[i, MEAN]), np.float64(rows[i, MEAN + 1]), np.float64(rows[i, MEAN + 2])
+        depth = camera[6] * x + camera[7] * y + camera[8] * z + camera[11]
+        near_view[i] = False
+        if depth > near:
+            u = camera[12] * (camera[0] * x + camera[1] * y + camera[2] * z + camera[9]) / depth + camera[14]
+            v = camera[13] * (camera[3] * x + camera[4] * y + camera[5] * z + camera[10]) / depth + camera[15]
+            beyond = max(max(-u, u - width), max(-v, v - height))
+            if beyond < 0.0:
+                near_view[i] = True
+            else:
+                log_scale = max(max(rows[i, LOG_SCALE], rows[i, LOG_SCALE + 1]), rows[i, LOG_SCALE + 2])
+                length = norm / depth * math.exp(np.float64(log_scale))
+                near_view[i] = beyond * beyond < _LONGEST_REACH * (length * length + BLUR)
+
+
+@njit(cache=True, parallel=True)
+def _project(rows, indices, camera, width, height, splats, depths, spans):  # type: ignore[no-untyped-def]
+    for i in prange(len(indices)):
+        depths[i] = _project_one(rows[indices[i]], camera, width, height, splats[i], spans[i])
 
 
 @njit(cache=True, error_model="numpy")
-def _project_one(row, camera, width, height, near, splat, span):  # type: ignore[no-untyped-def]
+def _project_one(row, camera, width, height, splat, span):  # type: ignore[no-untyped-def]
     """Fill `splat` and `span`; the depth, or 0 if the Gaussian does not show."""
-    x, y, z = _in_camera(row, camera)
-    if not z > near:
-        return 0.0
-    centre_x = camera[12] * x / z + camera[14]
-    centre_y = camera[13] * y / z + camera[15]
-
-    # Most Gaussians end here: no axis is longer on the image than the longest in space times the norm of the Jacobian.
-    ratio_x, ratio_y = _held_ratios(x / z, y / z, camera, width, height)
-    longest = math.exp(np.float64(max(row[LOG_SCALE], row[LOG_SCALE + 1], row[LOG_SCALE + 2])))
-    stretch = max(camera[12], camera[13]) / z * longest
-    radius = math.sqrt(_LONGEST_REACH * (stretch * stretch * (1.0 + ratio_x * ratio_x + ratio_y * ratio_y) + BLUR))
-    if not (-radius < centre_x < width + radius and -radius < centre_y < height + radius):
-        return 0.0
     opacity = 1.0 / (1.0 + math.exp(-np.float64(row[OPACITY])))
     if not opacity > LEAST_OPACITY:
         return 0.0
-
+    x, y, z = _in_camera(row, camera)
+    centre_x = camera[12] * x / z + camera[14]
+    centre_y = camera[13] * y / z + camera[15]
+    ratio_x, ratio_y = _held_ratios(x / z, y / z, camera, width, height)
     w, qx, qy, qz, _ = _unit_quaternion(row)
     lens = (camera[12] / z, camera[13] / z, ratio_x, ratio_y)
     xx, xy, yy = _covariance(_rotation(w, qx, qy, qz), _scales(row), camera, lens)

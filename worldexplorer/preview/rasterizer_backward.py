@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldexplorer.preview import threads as _threads  # noqa: F401  before numba, which reads its settings on import
+from worldexplorer.preview.footprints import HALF_PIXEL, LANES, SIDE, STRIPES, stripe_of_part, stripe_rows
 from worldexplorer.preview.projection import (
     BLUE,
     GRADIENTS,
@@ -35,19 +36,12 @@ from worldexplorer.preview.projection import (
 )
 from worldexplorer.preview.rasterizer import (
     FLAGS,
-    HALF_PIXEL,
-    LANES,
     LEAST_LIGHT,
     LOG_LEAST_OPACITY,
     LOG_MOST_OPACITY,
     ONE,
-    SIDE,
-    STRIPES,
     Rendering,
-    block_columns,
     power_of_two,
-    stripe_of_part,
-    stripe_rows,
 )
 
 from numba import njit, prange  # isort: skip
@@ -75,20 +69,10 @@ def backward(
     Returns:
         [V, 14] float32 gradients by the rows of the Gaussians `rendering.seen`.
     """
-    parts = np.empty((len(rendering.members), GRADIENTS), np.float32)
+    parts = np.empty((len(rendering.footprints.members), GRADIENTS), np.float32)
     with _threads.PARALLEL_REGION:
-        _backward(
-            rendering.splats,
-            rendering.spans,
-            rendering.members,
-            rendering.stripe_starts,
-            rendering.image,
-            rendering.transmittance,
-            by_image,
-            by_transmittance,
-            parts,
-        )
-    sums = _add_parts(rendering.members, parts, len(rendering.seen))
+        _backward(rendering.footprints, rendering.image, rendering.transmittance, by_image, by_transmittance, parts)
+    sums = _add_parts(rendering.footprints.members, parts, len(rendering.seen))
     return project_backward(rows, camera, rendering.seen, sums)
 
 
@@ -103,13 +87,12 @@ def _add_parts(members, parts, count):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, parallel=True)
-def _backward(splats, spans, members, stripe_starts, image, transmittance, by_image, by_transmittance, parts):  # type: ignore[no-untyped-def]
+def _backward(footprints, image, transmittance, by_image, by_transmittance, parts):  # type: ignore[no-untyped-def]
     for part in prange(STRIPES):
         stripe = stripe_of_part(part)
         first, last = stripe_rows(stripe, image.shape[1])
-        own = slice(stripe_starts[stripe], stripe_starts[stripe + 1])
         blocks = _load(first, last, image, transmittance, by_image, by_transmittance)
-        _backward_stripe(splats, spans, members[own], first, last, blocks, parts[own])
+        _backward_stripe(footprints, stripe, first, last, blocks, parts)
 
 
 @njit(cache=True)
@@ -134,20 +117,19 @@ def _load(first_row, last_row, image, transmittance, by_image, by_transmittance)
 
 
 @njit(cache=True, fastmath=FLAGS, error_model="numpy")
-def _backward_stripe(splats, spans, members, first_row, last_row, blocks, parts):  # type: ignore[no-untyped-def]
-    """Write the sums of the splats `members` over the blocks of rows `first_row` to `last_row` into the rows of `parts`."""
-    columns = blocks.shape[1]
+def _backward_stripe(footprints, stripe, first_row, last_row, blocks, parts):  # type: ignore[no-untyped-def]
+    """Write the sums of a stripe's splats over its blocks into their rows of `parts`."""
     lanes = np.empty(GRADIENTS * LANES, np.float32)
-    for member in range(len(members)):
-        i = members[member]
-        splat = splats[i]
+    for member in range(footprints.stripe_starts[stripe], footprints.stripe_starts[stripe + 1]):
+        i = footprints.members[member]
+        splat, top, bottom = footprints.splats[i], footprints.spans[i, 0], footprints.spans[i, 1]
         red, green, blue = splat[RED], splat[GREEN], splat[BLUE]
         xx, xy, yy, log_opacity = splat[XX], splat[XY], splat[YY], splat[LOG_OPACITY]
         lanes[:] = np.float32(0.0)
-        for row in range(max(spans[i, 0], first_row), min(spans[i, 1], last_row) + 1):
-            left, right = block_columns(splat, row, columns)
+        for row in range(max(top, first_row), min(bottom, last_row) + 1):
+            extent = footprints.extents[footprints.row_starts[i] + row - top]
             y = np.float32(SIDE * row) + HALF_PIXEL - splat[Y]
-            for column in range(left, right + 1):
+            for column in range(extent[0], extent[1] + 1):
                 block = blocks[row - first_row, column]
                 x = np.float32(SIDE * column) + HALF_PIXEL - splat[X]
                 for k in range(LANES):
@@ -177,9 +159,9 @@ def _backward_stripe(splats, spans, members, first_row, last_row, blocks, parts)
                     lanes[6 * LANES + k] += weight * by_red
                     lanes[7 * LANES + k] += weight * by_green
                     lanes[8 * LANES + k] += weight * by_blue
-        part = parts[member]
+        sums = parts[member]
         for column in range(GRADIENTS):
             total = np.float32(0.0)
             for k in range(LANES):
                 total += lanes[column * LANES + k]
-            part[column] = total
+            sums[column] = total

@@ -17,14 +17,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numba
 import numpy as np
 
 from worldexplorer.geometry.cameras import opengl_to_opencv, pixel_intrinsics
 from worldexplorer.preview.mesh import CUT_RATIO, build_mesh
 from worldexplorer.preview.threads import for_each
 from worldexplorer.progress import Progress, silent
-
-import numba  # isort: skip
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -60,15 +59,14 @@ class WorldRenderer:
         self._surfaces = (front.vertices, front.triangles, back.vertices, back.triangles)
         self._colours = np.stack([_with_border(world.panorama), _with_border(world.backdrop)])
         self._threads = threads
-        self._outside = 2.0 * float(max(world.range_m.max(), world.backdrop_range_m.max()))
 
     def render(
         self, c2w: NDArray[np.float64], intrinsics: NDArray[np.float64], size: int, progress: Progress = silent
     ) -> NDArray[np.uint8]:
         """Pictures.
 
-        Where a view shows no surface at all (only from outside the world) the backdrop's colours stand, at the distance
-        of a sphere around the whole world.
+        Where a view shows no surface at all (only from outside the world) stands the panorama's colour in the
+        direction of view.
 
         Args:
             c2w: [N, 4, 4] OpenGL camera-to-world, world frame, metres.
@@ -84,7 +82,7 @@ class WorldRenderer:
 
         def work(frame: int) -> None:
             camera = rotations[frame], centres[frame], lenses[frame]
-            _render(*camera, *self._surfaces, self._colours, self._outside, pictures[frame])
+            _render(*camera, *self._surfaces, self._colours, pictures[frame])
 
         for_each(work, len(c2w), self._threads, progress, "views")
         return pictures
@@ -132,14 +130,14 @@ def _cameras(
 
 @numba.njit(cache=True, nogil=True)
 def _render(  # type: ignore[no-untyped-def]
-    rotation, centre, lens, front, front_triangles, back, back_triangles, colours, outside, picture
+    rotation, centre, lens, front, front_triangles, back, back_triangles, colours, picture
 ):
     samples = picture.shape[0] * SAMPLES
     nearness = np.zeros((samples, samples), np.float32)
     layer = np.zeros((samples, samples), np.uint8)
     _draw(rotation, centre, lens, front, front_triangles, 1.0, FRONT, nearness, layer)
     _draw(rotation, centre, lens, back, back_triangles, BACK_SCALE, BACK, nearness, layer)
-    _shade(rotation, centre, lens, nearness, layer, colours, outside, picture)
+    _shade(rotation, centre, lens, nearness, layer, colours, picture)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -226,7 +224,7 @@ def _draw(rotation, centre, lens, vertices, triangles, scale, number, nearness, 
 def _fill(first, second, third, number, nearness, layer):  # type: ignore[no-untyped-def]
     """Draw one triangle of (column, row, inverse depth) corners.
 
-    A sample on a border, or within `TOUCH` of it, belongs to the triangle, and the place where a border crosses a row is
+    A sample on a border, or within `TOUCH` of it, belongs to the triangle, and where a border crosses a row is
     computed from its upper end to its lower one: triangles that share a border leave no gap between them, nor do two
     surfaces that end at one line of sight.
     """
@@ -267,75 +265,81 @@ def _fill(first, second, third, number, nearness, layer):  # type: ignore[no-unt
 
 
 @numba.njit(cache=True)
-def _shade(rotation, centre, lens, nearness, layer, colours, outside, picture):  # type: ignore[no-untyped-def]
-    """Colour the samples by their direction from the origin and average them."""
+def _shade(rotation, centre, lens, nearness, layer, colours, picture):  # type: ignore[no-untyped-def]
+    """Colour the samples by their direction from the origin and average them.
+
+    In single precision and line by line, places in the panorama first and colours afterwards, so that the first part
+    compiles to vector instructions.
+    """
     height, width = colours.shape[1] - 2, colours.shape[2] - 2
-    columns_a_radian, rows_a_radian = width / (2 * np.pi), height / np.pi
-    beyond_reach = outside * outside - centre[0] * centre[0] - centre[1] * centre[1] - centre[2] * centre[2]
+    turn, start = rotation.astype(np.float32), centre.astype(np.float32)
+    columns_a_radian, rows_a_radian = np.float32(width / (2 * np.pi)), np.float32(height / np.pi)
+    # Positions in the bordered panorama: pixel (0, 0) has its centre at (1, 1).
+    middle_column, middle_row = np.float32(0.5 * width + 0.5), np.float32(0.5 * height + 0.5)
+    samples = nearness.shape[1]
+    across = np.empty(samples, np.float32)
+    under = np.empty(samples, np.float32)
+    total = np.empty((samples, 3), np.float32)
+    u_step, u_start = np.float32(1 / lens[0]), np.float32(-lens[2] / lens[0])
     for row in range(picture.shape[0]):
+        total[:] = 0
+        for line in range(row * SAMPLES, (row + 1) * SAMPLES):
+            v = np.float32((line - lens[3]) / lens[1])
+            for right in range(samples):
+                # The surface's place times its inverse depth: the same direction, and that of the ray where there is no
+                # surface.
+                u = u_start + np.float32(right) * u_step
+                near = nearness[line, right] / (_BACK_SCALE if layer[line, right] else _ONE)
+                x = near * start[0] + turn[0, 0] * u + turn[0, 1] * v + turn[0, 2]
+                y = near * start[1] + turn[1, 0] * u + turn[1, 1] * v + turn[1, 2]
+                z = near * start[2] + turn[2, 0] * u + turn[2, 1] * v + turn[2, 2]
+                across[right] = middle_column + columns_a_radian * _angle(x, -z)
+                under[right] = middle_row - rows_a_radian * _angle(y, np.sqrt(x * x + z * z))
+            for right in range(samples):
+                left, top = min(int(across[right]), width), min(int(under[right]), height)
+                to_right, to_bottom = across[right] - np.float32(left), under[right] - np.float32(top)
+                upper, lower = colours[layer[line, right], top], colours[layer[line, right], top + 1]
+                for channel in range(3):
+                    a, b = np.float32(upper[left, channel]), np.float32(upper[left + 1, channel])
+                    c, d = np.float32(lower[left, channel]), np.float32(lower[left + 1, channel])
+                    above, below = a + to_right * (b - a), c + to_right * (d - c)
+                    total[right, channel] += above + to_bottom * (below - above)
         for column in range(picture.shape[1]):
-            red, green, blue = 0.0, 0.0, 0.0
-            for sample in range(SAMPLES * SAMPLES):
-                down = row * SAMPLES + sample // SAMPLES
-                right = column * SAMPLES + sample % SAMPLES
-                u, v = (right - lens[2]) / lens[0], (down - lens[3]) / lens[1]
-                x = rotation[0, 0] * u + rotation[0, 1] * v + rotation[0, 2]
-                y = rotation[1, 0] * u + rotation[1, 1] * v + rotation[1, 2]
-                z = rotation[2, 0] * u + rotation[2, 1] * v + rotation[2, 2]
-                near = nearness[down, right]
-                surface = layer[down, right]
-                if near > 0:
-                    depth = (BACK_SCALE if surface else 1.0) / near
-                else:
-                    surface = 1
-                    # Where the ray leaves the sphere around the world.
-                    square = x * x + y * y + z * z
-                    along = x * centre[0] + y * centre[1] + z * centre[2]
-                    depth = (np.sqrt(max(along * along + square * beyond_reach, 0.0)) - along) / square
-                x = centre[0] + depth * x
-                y = centre[1] + depth * y
-                z = centre[2] + depth * z
-                # Positions in the bordered panorama: pixel (0, 0) has its centre at (1, 1).
-                across = _angle(x, -z) * columns_a_radian + (0.5 * width + 0.5)
-                under = (0.5 * height + 0.5) - _angle(y, np.sqrt(x * x + z * z)) * rows_a_radian
-                left = min(int(across), width)
-                top = min(int(under), height)
-                across -= left
-                under -= top
-                a = (1 - across) * (1 - under)
-                b = across * (1 - under)
-                c = (1 - across) * under
-                d = across * under
-                upper, lower = colours[surface, top], colours[surface, top + 1]
-                red += a * upper[left, 0] + b * upper[left + 1, 0] + c * lower[left, 0] + d * lower[left + 1, 0]
-                green += a * upper[left, 1] + b * upper[left + 1, 1] + c * lower[left, 1] + d * lower[left + 1, 1]
-                blue += a * upper[left, 2] + b * upper[left + 1, 2] + c * lower[left, 2] + d * lower[left + 1, 2]
-            share = 1.0 / (SAMPLES * SAMPLES)
-            picture[row, column, 0] = np.uint8(red * share + 0.5)
-            picture[row, column, 1] = np.uint8(green * share + 0.5)
-            picture[row, column, 2] = np.uint8(blue * share + 0.5)
+            for channel in range(3):
+                mean = _HALF
+                for right in range(column * SAMPLES, (column + 1) * SAMPLES):
+                    mean += total[right, channel] * _SHARE
+                picture[row, column, channel] = np.uint8(mean)
 
 
 @numba.njit(cache=True)
 def _angle(y, x):  # type: ignore[no-untyped-def]
-    """The angle of (x, y) from the x axis, to 2e-8 radians. Polynomial: Abramowitz and Stegun, 4.4.49."""
+    """The angle of the single-precision (x, y) from the x axis. Polynomial: Abramowitz and Stegun, 4.4.49."""
     wide, tall = abs(x), abs(y)
-    ratio = min(wide, tall) / max(wide, tall, 1e-300)
+    ratio = min(wide, tall) / max(max(wide, tall), _TINY)
     s = ratio * ratio
-    series = 0.0028662257
-    for coefficient in (
-        -0.0161657367,
-        0.0429096138,
-        -0.07528964,
-        0.1065626393,
-        -0.1420889944,
-        0.1999355085,
-        -0.3333314528,
-    ):
-        series = series * s + coefficient
-    angle = ratio * (series * s + 1.0)
-    if tall > wide:
-        angle = 0.5 * np.pi - angle
-    if x < 0:
-        angle = np.pi - angle
+    series = _ARCTANGENT[0] * s + _ARCTANGENT[1]
+    series = series * s + _ARCTANGENT[2]
+    series = series * s + _ARCTANGENT[3]
+    series = series * s + _ARCTANGENT[4]
+    series = series * s + _ARCTANGENT[5]
+    series = series * s + _ARCTANGENT[6]
+    series = series * s + _ARCTANGENT[7]
+    angle = ratio * (series * s + _ONE)
+    angle = _QUARTER_TURN - angle if tall > wide else angle
+    angle = _QUARTER_TURN + _QUARTER_TURN - angle if x < 0 else angle
     return -angle if y < 0 else angle
+
+
+# Single-precision constants: one double among them makes the whole expression double.
+_ONE, _HALF, _TINY = np.float32(1.0), np.float32(0.5), np.float32(1e-30)
+_QUARTER_TURN = np.float32(0.5 * np.pi)
+_BACK_SCALE = np.float32(BACK_SCALE)
+_SHARE = np.float32(1 / SAMPLES**2)
+_ARCTANGENT = tuple(
+    np.float32(coefficient)
+    for coefficient in (
+        *(0.0028662257, -0.0161657367, 0.0429096138, -0.07528964),
+        *(0.1065626393, -0.1420889944, 0.1999355085, -0.3333314528),
+    )
+)

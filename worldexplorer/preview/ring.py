@@ -1,7 +1,7 @@
 """The ring around a photo, made of the photo's own columns: pixels and layout after a walk's plan.
 
 Example:
-    >>> ring = make_ring(colours, known, layout, photo_columns=slice(800, 1300), steps_per_degree=1.0, seed=0)
+    >>> ring = make_ring(colours, known, layout, photo=slice(830, 1330), seed=0)
     >>> ring.colours.shape, ring.layout.foot.shape
     ((1080, 2160, 3), (2160,))
 """
@@ -9,17 +9,16 @@ Example:
 from __future__ import annotations
 
 import itertools
-import math
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from worldexplorer.preview.column_walk import Profiles, Run, plan_walk
-from worldexplorer.preview.equirectangular import elevations
+from worldexplorer.preview.column_profiles import column_profiles
+from worldexplorer.preview.column_walk import Run, plan_walk
 from worldexplorer.preview.layout_prior import Layout
-from worldexplorer.preview.seams import level_difference, seam_share
+from worldexplorer.preview.ring_scale import ring_sizes, vary_size
+from worldexplorer.preview.seams import go_on_smoothly, level_difference, seam_share
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -29,6 +28,7 @@ _OVERLAP_DEGREES = 3.5
 """A jump's seam may wander this far to either side of the joint."""
 _FADE_DEGREES = 18.0
 """A difference of level between the sides of a jump is spread over this much of each side."""
+_PLAIN_PERCENT = 30.0
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,12 @@ class Ring:
     """
 
     colours: Floats
-    known: NDArray[np.bool_]
+    known: Mask
     layout: Layout
     plain: Mask
 
 
-def make_ring(
-    colours: NDArray[np.uint8], known: NDArray[np.bool_], layout: Layout, photo: slice, seed: int
-) -> Ring:
+def make_ring(colours: NDArray[np.uint8], known: Mask, layout: Layout, photo: slice, seed: int) -> Ring:
     """Fill the columns outside the photo.
 
     Args:
@@ -58,36 +56,41 @@ def make_ring(
         known: [H, W] bool, the photo's pixels.
         layout: of the photo's columns.
         photo: the photo's columns.
-        seed: of the walk.
+        seed: of the walk and of the sizes.
     """
-    height, width = known.shape
-    source = _Source(
-        np.ascontiguousarray(colours[:, photo]).astype(np.float32),
-        np.ascontiguousarray(known[:, photo]),
-        np.stack([layout.foot, layout.top, layout.foot_seen, layout.top_seen, np.zeros_like(layout.foot)]).astype(np.float32),
-    )
-    gap = width - source.count
+    width = known.shape[1]
+    count = photo.stop - photo.start
+    gap = width - count
     degree = width / 360
-    columns, steps = round(source.count / degree), round(gap / degree)
-    profiles = _profiles(source, columns)
-    runs = plan_walk(profiles, steps, seed)
-    source.rows[4] = np.interp(np.arange(source.count), (np.arange(columns) + 0.5) * source.count / columns - 0.5, profiles.saliency)
-    pieces = _pieces(runs, columns, steps, source.count / columns, gap / steps)
-    filled, filled_known, filled_rows = _assembled(pieces, source, gap, degree)
+    size = ring_sizes(gap, degree, count / degree, layout.is_outdoor, seed)
+    length = round(float((1 / size).sum()))  # pixels to walk over
+    columns, steps = round(count / degree), round(length / degree)
+    source_colours = np.ascontiguousarray(colours[:, photo]).astype(np.float32)
+    source_known = np.ascontiguousarray(known[:, photo])
+    profiles = column_profiles(source_colours, source_known, layout, columns)
+    saliency = np.interp(np.arange(count), (np.arange(columns) + 0.5) * count / columns - 0.5, profiles.saliency)
+    carried = np.stack([layout.foot, layout.top, layout.foot_seen, layout.top_seen, saliency]).astype(np.float32)
+    source = _Source(source_colours, source_known, carried)
+    pieces = _pieces(plan_walk(profiles, steps, seed), columns, steps, count / columns, length / steps)
+    walked = _assembled(pieces, source, length, degree)
+    filled = vary_size(walked.colours, walked.known, walked.rows, size)
 
-    ring_colours = np.empty((height, width, 3), dtype=np.float32)
-    ring_known = np.empty((height, width), dtype=bool)
-    rows = np.empty((5, width), dtype=np.float32)
-    outside = (photo.stop + np.arange(gap)) % width
-    ring_colours[:, photo], ring_known[:, photo], rows[:, photo] = source.colours, source.known, source.rows
-    ring_colours[:, outside], ring_known[:, outside], rows[:, outside] = filled, filled_known, filled_rows
-    carried = Layout(rows[0], rows[1], rows[2] > 0.5, rows[3] > 0.5, layout.is_outdoor)
-    return Ring(ring_colours, ring_known, carried, rows[4] <= np.median(rows[4]))
+    # Once around from the photo's left edge, then turned so that the photo is where it was.
+    ring_colours = np.roll(np.concatenate([source_colours, filled[0]], axis=1), photo.start, axis=1)
+    ring_known = np.roll(np.concatenate([source_known, filled[1]], axis=1), photo.start, axis=1)
+    foot, top, foot_seen, top_seen, saliency = np.roll(
+        np.concatenate([carried, filled[2]], axis=1), photo.start, axis=1
+    )
+    whole = Layout(foot, top, foot_seen > 0.5, top_seen > 0.5, layout.is_outdoor)
+    return Ring(ring_colours, ring_known, whole, saliency <= np.percentile(saliency, _PLAIN_PERCENT))
 
 
 @dataclass(frozen=True)
 class _Source:
-    """The photo's columns: colours [H, n, 3], known [H, n] and the layout's four rows and saliency [5, n]."""
+    """Columns with what belongs to them: colours [H, n, 3], known [H, n], and five rows [5, n].
+
+    The rows are the layout's foot, top, foot_seen and top_seen, and the saliency.
+    """
 
     colours: Floats
     known: Mask
@@ -96,22 +99,20 @@ class _Source:
     @property
     def count(self) -> int:
         """How many columns there are."""
-        return self.known.shape[1]
+        return int(self.known.shape[1])
 
-    def taken(self, piece: _Piece, pixels: NDArray[np.integer]) -> tuple[Floats, Mask]:
-        """Colours and known pixels of a piece at some of the gap's columns."""
+    def taken(self, piece: _Piece, pixels: NDArray[np.integer]) -> _Source:
+        """What a piece shows at some of the gap's columns."""
         place = piece.places(pixels, self.count)
         low = np.clip(np.floor(place).astype(np.int64), 0, self.count - 1)
         high = np.minimum(low + 1, self.count - 1)
         share = np.clip(place - low, 0, 1).astype(np.float32)[None, :]
         share = np.where(self.known[:, low] & self.known[:, high], share, self.known[:, high])[..., None]
-        colours = self.colours[:, low] * (1 - share) + self.colours[:, high] * share
-        return colours.astype(np.float32), self.known[:, low] | self.known[:, high]
-
-    def rows_at(self, piece: _Piece, pixels: NDArray[np.integer]) -> Floats:
-        """[5, k] layout of a piece at some of the gap's columns."""
-        place = piece.places(pixels, self.count)
-        return np.stack([np.interp(place, np.arange(self.count), row) for row in self.rows]).astype(np.float32)
+        return _Source(
+            (self.colours[:, low] * (1 - share) + self.colours[:, high] * share).astype(np.float32),
+            self.known[:, low] | self.known[:, high],
+            np.stack([np.interp(place, np.arange(self.count), row) for row in self.rows]).astype(np.float32),
+        )
 
 
 @dataclass(frozen=True)
@@ -137,9 +138,7 @@ def _pieces(runs: list[Run], columns: int, steps: int, source_step: float, gap_s
     pieces = [_Piece(0.0, columns * source_step, slope, False, True)]
     for run in runs:
         begin = run.first_column + (run.direction < 0)
-        pieces.append(
-            _Piece(run.first_step * gap_step, begin * source_step, run.direction * slope, run.jumps, False)
-        )
+        pieces.append(_Piece(run.first_step * gap_step, begin * source_step, run.direction * slope, run.jumps, False))
     last = runs[-1]
     end_column = last.first_column + last.direction * (last.last_step - last.first_step - 1)
     closes_by_turn = last.direction < 0 and end_column == 0
@@ -156,101 +155,93 @@ class _Joint:
     left_share: float
 
 
-def _joint(before: _Piece, after: _Piece, source: _Source, gap: int, degree: float) -> _Joint | None:
-    """The jump between two pieces; None where the second goes on from the first by a turn."""
-    if not after.jumps:
-        return None
-    reach = max(1, round(_OVERLAP_DEGREES * degree))
+def _joints(pieces: list[_Piece], source: _Source, gap: int, degree: float) -> list[_Joint | None]:
+    """The jumps between the pieces; None where a piece goes on from the one before by a turn."""
+    ends = [*(piece.start for piece in pieces[1:]), gap]
+    lengths = [np.inf if piece.fixed else end - piece.start for piece, end in zip(pieces, ends, strict=True)]
+    joints: list[_Joint | None] = []
+    for index, (before, after) in enumerate(itertools.pairwise(pieces)):
+        room = min(lengths[index], lengths[index + 1]) / 3  # windows must not meet
+        reach = max(1, int(min(_OVERLAP_DEGREES * degree, room)))
+        joints.append(_joint(before, after, source, gap, reach, degree) if after.jumps else None)
+    return joints
+
+
+def _joint(before: _Piece, after: _Piece, source: _Source, gap: int, reach: int, degree: float) -> _Joint:
+    """The jump between two pieces, whose seam may lie up to `reach` pixels to either side."""
     middle = min(max(round(after.start), reach), gap - reach)  # the photo itself keeps its pixels
-    window = np.arange(max(0, middle - reach), min(gap, middle + reach))
-    left, left_known = source.taken(before, window)
-    right, right_known = source.taken(after, window)
-    offset = level_difference(left, right, left_known, right_known, degree)
+    window = np.arange(middle - reach, middle + reach)
+    left, right = source.taken(before, window), source.taken(after, window)
+    offset = level_difference(left.colours, right.colours, left.known, right.known, degree)
     return _Joint(window, offset, 0.0 if before.fixed else 1.0 if after.fixed else 0.5)
 
 
-def _assembled(pieces: list[_Piece], source: _Source, gap: int, degree: float) -> tuple[Floats, Mask, Floats]:
-    """Colours [H, gap, 3], known pixels [H, gap] and layout rows [5, gap] of the gap."""
+def _assembled(pieces: list[_Piece], source: _Source, gap: int, degree: float) -> _Source:
+    """The pieces side by side in the gap, with their seams."""
     height = source.known.shape[0]
-    colours = np.zeros((height, gap, 3), dtype=np.float32)
-    known = np.zeros((height, gap), dtype=bool)
-    rows = np.zeros((5, gap), dtype=np.float32)
-    joints = [_joint(before, after, source, gap, degree) for before, after in itertools.pairwise(pieces)]
+    canvas = _Source(
+        np.zeros((height, gap, 3), dtype=np.float32),
+        np.zeros((height, gap), dtype=bool),
+        np.zeros((len(source.rows), gap), dtype=np.float32),
+    )
+    joints = _joints(pieces, source, gap, degree)
     for index, piece in enumerate(pieces):
         left = joints[index - 1] if index else None
         right = joints[index] if index < len(joints) else None
         start = round(piece.start)
         stop = round(pieces[index + 1].start) if index < len(joints) else gap
         first = int(left.window[0]) if left else start
-        last = int(right.window[-1]) + 1 if right else stop
-        pixels = np.arange(first, last)
-        if len(pixels) == 0:
+        pixels = np.arange(first, int(right.window[-1]) + 1 if right else stop)
+        if len(pixels) == 0:  # the photo itself, met by a turn
             continue
-        strip, strip_known = source.taken(piece, pixels)
-        fade = max(2.0, min(_FADE_DEGREES * degree, stop - start))
-        if left and not piece.fixed:
-            weight = (1 - left.left_share) * _fading(pixels - start, fade)
-            strip -= weight[None, :, None] * left.offset[:, None]
-        if right and not piece.fixed:
-            weight = right.left_share * _fading(stop - 1 - pixels, fade)
-            strip += weight[None, :, None] * right.offset[:, None]
-        strip_rows = source.rows_at(piece, pixels)
-        fresh = 0
+        strip = source.taken(piece, pixels)
+        if not piece.fixed:
+            _level(strip.colours, pixels, left, right, start, stop, degree)
+            if not left:
+                go_on_smoothly(strip.colours, strip.known, degree)
+            if not right and pieces[index + 1].fixed:
+                go_on_smoothly(strip.colours[:, ::-1], strip.known[:, ::-1], degree)
+        shared = len(left.window) if left else 0
         if left:
-            fresh = len(left.window)
-            w = left.window
-            share = seam_share(colours[:, w], strip[:, :fresh], known[:, w], strip_known[:, :fresh])
-            mix_left, mix_right = (1 - share) * known[:, w], share * strip_known[:, :fresh]
-            total = mix_left + mix_right
-            right_part = (mix_right / np.maximum(total, 1e-6))[..., None]
-            colours[:, w] = colours[:, w] * (1 - right_part) + strip[:, :fresh] * right_part
-            known[:, w] |= strip_known[:, :fresh]
-            across = np.linspace(0, 1, fresh, dtype=np.float32)
-            rows[:, w] = rows[:, w] * (1 - across) + strip_rows[:, :fresh] * across
-        colours[:, pixels[fresh:]] = strip[:, fresh:]
-        known[:, pixels[fresh:]] = strip_known[:, fresh:]
-        rows[:, pixels[fresh:]] = strip_rows[:, fresh:]
-    return np.clip(colours, 0, 255), known, rows
+            _blend(canvas, strip, left.window)
+        canvas.colours[:, pixels[shared:]] = strip.colours[:, shared:]
+        canvas.known[:, pixels[shared:]] = strip.known[:, shared:]
+        canvas.rows[:, pixels[shared:]] = strip.rows[:, shared:]
+    np.clip(canvas.colours, 0, 255, out=canvas.colours)
+    return canvas
+
+
+def _level(
+    colours: Floats,
+    pixels: NDArray[np.int64],
+    left: _Joint | None,
+    right: _Joint | None,
+    start: int,
+    stop: int,
+    degree: float,
+) -> None:
+    """Bring a piece to the level of its neighbours at its jumps, fading with the distance from them; in place."""
+    fade = max(2.0, min(_FADE_DEGREES * degree, stop - start))
+    if left:
+        weight = (1 - left.left_share) * _fading(pixels - start, fade)
+        colours -= weight[None, :, None] * left.offset[:, None]
+    if right:
+        weight = right.left_share * _fading(stop - 1 - pixels, fade)
+        colours += weight[None, :, None] * right.offset[:, None]
+
+
+def _blend(canvas: _Source, strip: _Source, window: NDArray[np.int64]) -> None:
+    """Join the first columns of a strip to what the canvas shows there already; in place."""
+    shared = len(window)
+    colours, known, rows = strip.colours[:, :shared], strip.known[:, :shared], strip.rows[:, :shared]
+    share = seam_share(canvas.colours[:, window], colours, canvas.known[:, window], known)
+    part = np.where(canvas.known[:, window] & known, share, known)[..., None]
+    canvas.colours[:, window] += part * (colours - canvas.colours[:, window])
+    canvas.known[:, window] = np.where(share > 0.5, known, canvas.known[:, window])
+    canvas.rows[:, window] += np.linspace(0, 1, shared, dtype=np.float32) * (rows - canvas.rows[:, window])
 
 
 def _fading(distance: NDArray[np.integer], length: float) -> Floats:
     """1 at distances up to 0, falling smoothly to 0 at `length`."""
     share = np.clip(1 - distance / length, 0, 1)
     return np.asarray(share * share * (3 - 2 * share), dtype=np.float32)
-
-
-def _profiles(source: _Source, columns: int) -> Profiles:
-    """What the walk needs to know of the source, in columns of about a degree."""
-    height = source.known.shape[0]
-    bins = 90
-    size = (columns, bins)
-    weight = cv2.resize(source.known.astype(np.float32), size, interpolation=cv2.INTER_AREA)
-    lab = cv2.cvtColor(source.colours / 255, cv2.COLOR_RGB2LAB) * source.known[..., None]
-    mean = cv2.resize(lab, size, interpolation=cv2.INTER_AREA) / np.maximum(weight, 1e-3)[..., None]
-    grey = lab[..., 0]
-    inner = cv2.erode(source.known.astype(np.uint8), np.ones((5, 5), np.uint8), borderValue=1)
-    steep = np.abs(cv2.Sobel(grey, cv2.CV_32F, 1, 0)) * inner / 8
-    energy = cv2.resize(steep, size, interpolation=cv2.INTER_AREA) / np.maximum(weight, 1e-3)
-    seen = weight > 0.5
-
-    up = elevations(bins)
-    importance = np.exp(-((up / math.radians(25)) ** 2))[:, None]
-    both = (seen[:, :, None] & seen[:, None, :]) * importance[..., None]
-    apart = np.linalg.norm(mean[:, :, None] - mean[:, None, :], axis=-1) + np.abs(energy[:, :, None] - energy[:, None, :])
-    colour = (np.minimum(apart, 40) * both).sum(axis=0) / np.maximum(both.sum(axis=0), 1e-6)
-    rows = source.rows[:, np.minimum((np.arange(columns) + 0.5) * source.count / columns, source.count - 1).astype(int)]
-    far = np.log(np.tan(np.maximum(-rows[0], math.radians(8.5))))
-    high = np.degrees(rows[1])
-    mismatch = colour / 14 + np.abs(far[:, None] - far[None, :]) * 0.6 + np.minimum(np.abs(high[:, None] - high[None, :]), 15) / 15
-
-    detail = (energy * seen * importance).sum(axis=0) / np.maximum((seen * importance).sum(axis=0), 1e-6)
-    unusual = mismatch.mean(axis=0)
-    centre = np.cos(np.linspace(-np.pi / 2, np.pi / 2, columns)) ** 2  # people point the camera at the subject
-    saliency = 0.4 * _ranked(detail) + 0.35 * _ranked(unusual) + 0.25 * centre
-    return Profiles(mismatch.astype(np.float64), saliency)
-
-
-def _ranked(values: NDArray[np.floating]) -> Doubles:
-    """Values brought to 0 to 1 between their tenth and ninetieth percentile."""
-    low, high = np.percentile(values, [10, 90])
-    return np.asarray(np.clip((values - low) / max(high - low, 1e-6), 0, 1), dtype=np.float64)

@@ -1,13 +1,16 @@
-"""Sets numba up before it is imported: how many threads, which threading layer, where compiled code is kept.
+"""Sets numba up: how many threads, which threading layer, where compiled code is kept.
 
-Every module of the preview engine that uses numba imports this one first. What the environment says wins
-(`NUMBA_THREADING_LAYER`, `NUMBA_NUM_THREADS`, `NUMBA_CACHE_DIR`); otherwise
+Every module of the preview engine that uses numba imports this one. What the environment says wins
+(`NUMBA_THREADING_LAYER`, `NUMBA_NUM_THREADS`, `NUMBA_CACHE_DIR`), and is not changed, since child processes inherit it;
+otherwise
 
 * the threading layer is `workqueue`: the threads of the other layers spin while they wait, which on a machine with
   other work to do costs more than the parallel loops gain;
 * there are as many threads as the processors this process may use, a container's quota included;
 * compiled code is kept beside the sources, or, where they are read-only, in the user's cache folder, or else in a
-  folder of the temporary directory that only this user can write (the files hold machine code).
+  folder of the temporary directory that only this user can write (the files hold machine code). numba itself notices
+  changes only in the file of the function that is called, not in those of the functions this one calls, so the folder
+  is named after all compiled sources together.
 
 Work that falls apart into frames goes through :func:`for_each` and `nogil=True` functions. `workqueue` serves one
 caller at a time and aborts the process on a second: hold :data:`PARALLEL_REGION` around every call of a
@@ -15,12 +18,12 @@ caller at a time and aborts the process on a second: hold :data:`PARALLEL_REGION
 
 Example:
     >>> from worldexplorer.preview.threads import for_each
-    >>> import numba
     >>> for_each(lambda frame: kernel(images[frame]), len(images), None, silent, "views")
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import stat
@@ -28,7 +31,9 @@ import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numba
 
 from worldexplorer.errors import InfrastructureError
 
@@ -36,6 +41,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from worldexplorer.progress import Progress
+
+_settings: Any = numba.config  # its attributes are made at run time, out of the type checker's sight
 
 PARALLEL_REGION = threading.RLock()
 """Held around calls of parallel kernels."""
@@ -57,19 +64,19 @@ def usable_processors(cgroup_limit: Path = Path("/sys/fs/cgroup/cpu.max")) -> in
     return max(1, min(available, math.ceil(int(quota) / int(period))))
 
 
-def cache_folder(sources: Path) -> Path | None:
-    """Where compiled code is kept: None for the usual place beside `sources`, else a folder that exists.
+def cache_folder(sources: Path) -> Path:
+    """The folder, which exists, that compiled code of the modules in the folder `sources` is kept in.
 
     Raises:
         InfrastructureError: no folder can be written, or the one in the temporary directory belongs to someone else.
     """
-    if _is_writable(sources / "__pycache__"):
-        return None
+    name = f"numba-{_compiled_sources_digest(sources)}"
     home = os.environ.get("HOME")
     users = os.environ.get("XDG_CACHE_HOME") or (f"{home}/.cache" if home else None)
-    if users and _is_writable(Path(users) / "worldexplorer" / "numba"):
-        return Path(users) / "worldexplorer" / "numba"
-    private = Path(tempfile.gettempdir()) / f"worldexplorer-numba-{os.getuid()}"
+    for place in (sources / "__pycache__", Path(users) / "worldexplorer" if users else None):
+        if place is not None and _is_writable(place / name):
+            return place / name
+    private = Path(tempfile.gettempdir()) / f"worldexplorer-{name}-{os.getuid()}"
     try:
         private.mkdir(mode=0o700, exist_ok=True)
         status = private.lstat()
@@ -86,6 +93,16 @@ def cache_folder(sources: Path) -> Path | None:
             remedy="remove it, or set NUMBA_CACHE_DIR to a folder of your own",
         )
     return private
+
+
+def _compiled_sources_digest(sources: Path) -> str:
+    """Changes whenever a module in `sources` that uses numba does."""
+    digest = hashlib.sha256()
+    for path in sorted(sources.glob("*.py")):
+        text = path.read_bytes()
+        if b"import numba" in text or b"from numba" in text:
+            digest.update(path.name.encode() + b"\0" + text + b"\0")
+    return digest.hexdigest()[:16]
 
 
 def _is_writable(folder: Path) -> bool:
@@ -107,7 +124,7 @@ def for_each(work: Callable[[int], None], count: int, threads: int | None, progr
         progress: told the items done, from the calling thread.
         what: the word it is told.
     """
-    pool = ThreadPoolExecutor(threads or int(os.environ["NUMBA_NUM_THREADS"]))
+    pool = ThreadPoolExecutor(threads or _settings.NUMBA_NUM_THREADS)
     try:
         for done, _ in enumerate(pool.map(work, range(count)), start=1):
             progress(done, count, what)
@@ -116,12 +133,12 @@ def for_each(work: Callable[[int], None], count: int, threads: int | None, progr
 
 
 def _configure() -> None:
-    os.environ.setdefault("NUMBA_THREADING_LAYER", "workqueue")
-    os.environ.setdefault("NUMBA_NUM_THREADS", str(usable_processors()))
+    if not os.environ.get("NUMBA_THREADING_LAYER"):
+        _settings.THREADING_LAYER = "workqueue"
+    if not os.environ.get("NUMBA_NUM_THREADS"):
+        _settings.NUMBA_NUM_THREADS = usable_processors()
     if not os.environ.get("NUMBA_CACHE_DIR"):
-        folder = cache_folder(Path(__file__).parent)
-        if folder is not None:
-            os.environ["NUMBA_CACHE_DIR"] = str(folder)
+        _settings.CACHE_DIR = str(cache_folder(Path(__file__).parent))
 
 
 _configure()

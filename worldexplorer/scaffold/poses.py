@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from worldexplorer.config import FRAME_COUNT_RANGE, FRAME_COUNT_STEP
+from worldexplorer.config import require_frame_count
 from worldexplorer.errors import DefectError, UsageError
 from worldexplorer.geometry.cameras import (
     FOCAL_NORMALISED,
@@ -115,15 +115,7 @@ def key_frame_indices(frame_count: int) -> list[int]:
     Raises:
         UsageError: the count is not a multiple of 8 from 8 to 360; the remedy names the nearest that are.
     """
-    low, high = FRAME_COUNT_RANGE
-    if not low <= frame_count <= high or frame_count % FRAME_COUNT_STEP:
-        below = min(max(frame_count // FRAME_COUNT_STEP * FRAME_COUNT_STEP, low), high)
-        above = min(max(-(-frame_count // FRAME_COUNT_STEP) * FRAME_COUNT_STEP, low), high)
-        raise UsageError(
-            f"{frame_count} frames cannot be shared evenly among {VIEW_COUNT} views",
-            where="num_seva_frames",
-            remedy=f"use {below}" if below == above else f"use {below} or {above}",
-        )
+    require_frame_count(frame_count)
     return [i * frame_count // VIEW_COUNT for i in range(VIEW_COUNT)]
 
 

@@ -5,6 +5,8 @@ Their poses are those of a `scaffold.json` beside them, and without one the plai
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,8 +26,7 @@ def provided_views(context: StageContext[Any]) -> ScaffoldViews:
     assert folder is not None, "the method is chosen by the path"
     paths = validate_scaffold_folder(folder)
     images = read_pictures(paths, size=context.engine.image_size)
-    described = [place / "scaffold.json" for place in (folder, paths[0].parent, paths[0].parent.parent)]
-    description = next((path for path in described if path.is_file()), None)
+    description = _description(folder, paths)
     if description is None:
         c2w, intrinsics = scaffold_poses(), np.tile(normalised_intrinsics(), (VIEW_COUNT, 1, 1))
     else:
@@ -33,3 +34,16 @@ def provided_views(context: StageContext[Any]) -> ScaffoldViews:
         c2w, intrinsics = scaffold.poses(), scaffold.intrinsics()
     sources: list[Source] = ["provided"] * VIEW_COUNT
     return ScaffoldViews(images, c2w, intrinsics, tuple(sources), method="provided")
+
+
+def provided_files(folder: Path) -> list[Path]:
+    """Every file that :func:`provided_views` reads: the eight pictures, and what describes them, if there is one."""
+    paths = validate_scaffold_folder(folder)
+    description = _description(folder, paths)
+    return paths if description is None else [*paths, description]
+
+
+def _description(folder: Path, paths: Sequence[Path]) -> Path | None:
+    """The `scaffold.json` of a folder: in it, or, where the folder is one of ours, beside its `final`."""
+    described = [place / "scaffold.json" for place in (folder, paths[0].parent, paths[0].parent.parent)]
+    return next((path for path in described if path.is_file()), None)

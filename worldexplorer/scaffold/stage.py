@@ -19,7 +19,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-
 from worldexplorer import layout, overrides
 from worldexplorer.checksum import file_sha256
 from worldexplorer.config import STAGE_NAMES, RunConfig
@@ -27,10 +26,10 @@ from worldexplorer.context import Outcome, StageContext, StageDefinition
 from worldexplorer.dataset import Job
 from worldexplorer.engine import Engine
 from worldexplorer.errors import UsageError
-from worldexplorer.photo import check_header, validate_scaffold_folder
+from worldexplorer.photo import check_header
 from worldexplorer.records import InputEntry
 from worldexplorer.scaffold.poses import DEFAULT_PRIOR, canonical_prior, prior_warning
-from worldexplorer.scaffold.provided import provided_views
+from worldexplorer.scaffold.provided import provided_files, provided_views
 from worldexplorer.scaffold.single_image import single_image_views
 from worldexplorer.scaffold.views import ScaffoldViews, write_views
 
@@ -53,7 +52,7 @@ class ScaffoldSettings:
     theme: str | None = None
 
 
-def scaffold_settings(job: Job, run: RunConfig, engine: Engine) -> ScaffoldSettings:
+def scaffold_settings(job: Job, run: RunConfig, _engine: Engine) -> ScaffoldSettings:
     """The settings of one job; UsageError where they cannot be."""
     config = run.scaffold
     if job.scaffold_path is not None:
@@ -83,7 +82,7 @@ def scaffold_source(job: Job, settings: ScaffoldSettings) -> InputEntry:
     """What the scaffold is made from: the photo's bytes, or those of the views the data set brings."""
     if settings.method == PROVIDED:
         assert job.scaffold_path is not None
-        digests = [file_sha256(path) for path in validate_scaffold_folder(job.scaffold_path)]
+        digests = [file_sha256(path) for path in provided_files(job.scaffold_path)]
         return InputEntry(stage=PROVIDED, fingerprint=hashlib.sha256("".join(digests).encode()).hexdigest())
     if job.image is None:
         return InputEntry(stage="prompts", fingerprint="")

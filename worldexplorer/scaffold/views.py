@@ -18,8 +18,9 @@ from worldexplorer import layout
 from worldexplorer.checksum import file_sha256
 from worldexplorer.context import StageContext
 from worldexplorer.engine import Images, Poses, World
+from worldexplorer.errors import DefectError, UserError
 from worldexplorer.geometry.cameras import yaw_degrees
-from worldexplorer.pictures import frame_name, write_pictures
+from worldexplorer.pictures import frame_name, is_blank, write_pictures
 from worldexplorer.scaffold.poses import RingDeviation, ring_deviation
 from worldexplorer.scaffold.scaffold_file import ScaffoldFile, ScaffoldView, Source, write_scaffold
 from worldexplorer.trajectory.transforms import TRANSFORMS_NAME, Transforms, write_transforms
@@ -53,7 +54,13 @@ class ScaffoldViews:
 
 
 def write_views(context: StageContext[Any], views: ScaffoldViews) -> RingDeviation:
-    """Write a scaffold's files below `context.out`; returns how far the views are from the ring of eight."""
+    """Write a scaffold's files below `context.out`; returns how far the views are from the ring of eight.
+
+    Raises:
+        DefectError: a generated view shows nothing.
+        UserError: a view that was given does.
+    """
+    _require_pictures(views)
     out = context.out
     final = write_pictures(out / layout.SCAFFOLD_FINAL, views.images)
     if views.frames is not None:
@@ -94,6 +101,16 @@ def write_views(context: StageContext[Any], views: ScaffoldViews) -> RingDeviati
         ),
     )
     return ring_deviation(views.c2w)
+
+
+def _require_pictures(views: ScaffoldViews) -> None:
+    for number in np.flatnonzero(is_blank(views.images)):
+        what = f"scaffold view {number:03d} is of one colour"
+        if views.sources[number] in ("generated", "input+generated"):
+            raise DefectError(
+                what, remedy="the model failed without saying so; run it again, and report it if it stays"
+            )
+        raise UserError(what, remedy="use a photo that shows something")
 
 
 def _rows(pose: Poses) -> Any:

@@ -29,7 +29,7 @@ from worldexplorer.errors import DefectError
 from worldexplorer.geometry.cameras import normalised_intrinsics, pose, yaw_matrix
 from worldexplorer.geometry.gaussians import Gaussians
 from worldexplorer.geometry.ply import read_points
-from worldexplorer.pictures import read_pictures, write_pictures
+from worldexplorer.pictures import is_blank, read_pictures, write_pictures
 from worldexplorer.progress import part
 from worldexplorer.report.video import write_video
 from worldexplorer.seeds import derive_seed
@@ -50,7 +50,7 @@ class SplatSettings:
     keep_training: bool
 
 
-def splat_settings(job: Job, run: RunConfig, engine: Engine) -> SplatSettings:
+def splat_settings(_job: Job, run: RunConfig, _engine: Engine) -> SplatSettings:
     """The settings of one job."""
     return SplatSettings(run.splat.nerf_folder, run.splat.keep_training)
 
@@ -77,9 +77,7 @@ def produce_splat(context: StageContext[SplatSettings]) -> Outcome:
     check_gaussians(gaussians)
     out = context.out / layout.SPLAT_FOLDER
     out.mkdir(exist_ok=True)
-    export_gaussians(
-        context.out / layout.SPLAT_PLY, context.out / layout.SPLAT_ROTATED_PLY, gaussians, engine.label
-    )
+    export_gaussians(context.out / layout.SPLAT_PLY, context.out / layout.SPLAT_ROTATED_PLY, gaussians, engine.label)
     context.progress(93, 100, "measuring")
     metrics = _measure(trainer, gaussians, train, heldout) | {"gaussians": gaussians.count}
     metrics |= {name: value for name, value in result.log.items() if name.startswith("psnr_")}
@@ -104,7 +102,8 @@ def _run_data_folder(context: StageContext[SplatSettings]) -> Path:
     if context.settings.nerf_folder is None:
         folder = context.work / "training"
     else:
-        folder = Path(context.settings.nerf_folder) / context.job.variant / f"{context.job.id.index:04d}-{context.attempt}"
+        job = context.job.id
+        folder = Path(context.settings.nerf_folder) / job.variant / f"{job.index:04d}-{context.attempt}"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -122,9 +121,7 @@ def _read_views(context: StageContext[SplatSettings], scene_path: str, name: str
     return Views(images, transforms.c2w, transforms.intrinsics)
 
 
-def _measure(
-    trainer: SplatTrainer, gaussians: Gaussians, train: Views, heldout: Views | None
-) -> dict[str, float]:
+def _measure(trainer: SplatTrainer, gaussians: Gaussians, train: Views, heldout: Views | None) -> dict[str, float]:
     """The fit at poses that were not trained on, and at the photo's own."""
     size = train.images.shape[1]
     first = trainer.render(gaussians, train.c2w[:1], train.intrinsics[:1], size)
@@ -138,6 +135,8 @@ def _measure(
 def _render(trainer: SplatTrainer, gaussians: Gaussians, train: Views, folder: Path) -> None:
     size = train.images.shape[1]
     views = trainer.render(gaussians, train.c2w[:SCAFFOLD_VIEWS], train.intrinsics[:SCAFFOLD_VIEWS], size)
+    if is_blank(views).all():
+        raise DefectError("nothing of the trained world is to be seen from any scaffold view")
     write_pictures(folder / "renders", views)
     write_video(folder / "turntable.mp4", turntable(trainer, gaussians, size), TURNTABLE_RATE)
 
@@ -149,7 +148,7 @@ def turntable(trainer: SplatTrainer, gaussians: Gaussians, size: int) -> Images:
     return trainer.render(gaussians, c2w, np.tile(normalised_intrinsics(), (TURNTABLE_FRAMES, 1, 1)), size)
 
 
-def _basis(settings: SplatSettings) -> Mapping[str, Any]:
+def _basis(_settings: SplatSettings) -> Mapping[str, Any]:
     return {}
 
 

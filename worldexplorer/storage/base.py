@@ -1,7 +1,9 @@
 """The storage interface.
 
-Keys are POSIX paths relative to the storage's root. Small objects (records, plans, the summary) are created, read and
-compared-and-swapped one by one; trees of files move in bulk. An implementation guarantees that
+Keys are plain POSIX paths relative to the storage's root: neither empty nor absolute, without `.`, `..`, `//` or NUL;
+anything else is a DefectError. Folders exist only as far as objects lie in them. Small objects (records, plans, the
+summary) are created, read and compared-and-swapped one by one; trees of files move in bulk. An implementation
+guarantees that
 
 * `create` succeeds for exactly one of several callers, and readers see the whole object or none;
 * `replace` succeeds only if the object still has the version that the caller read;

@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +22,7 @@ from pathlib import Path, PurePosixPath
 
 from worldexplorer.errors import DefectError
 from worldexplorer.storage.base import AlreadyExistsError, ChangedError, NotFoundError, ObjectInfo
+from worldexplorer.storage.folders import make_folder
 
 _TEMPORARY = ".part-"
 
@@ -30,6 +32,7 @@ class LocalStorage:
 
     def __init__(self, root: Path) -> None:
         self._root = root.expanduser().absolute()
+        self._prefix = os.path.join(self._root, "")  # noqa: PTH118 (the empty part adds the slash)
         self.uri = str(root)
 
     def read(self, key: str) -> bytes:
@@ -57,9 +60,7 @@ class LocalStorage:
     def replace(self, key: str, data: bytes, version: str) -> None:
         """See Storage."""
         path = self._path(key)
-        if not path.parent.is_dir():
-            raise NotFoundError("no such file", where=str(path))
-        with _locked(path.parent):
+        with _locked(path):
             if _version(self.read(key)) != version:
                 raise ChangedError("was changed meanwhile", where=str(path))
             self.write(key, data)
@@ -79,22 +80,21 @@ class LocalStorage:
     def stat(self, key: str) -> ObjectInfo | None:
         """See Storage."""
         try:
-            facts = os.stat(self._path(key))  # noqa: PTH116 (called some hundred times a job: Path.stat costs double)
+            facts = os.stat(self._text(key))  # noqa: PTH116 (called some hundred times a job: a Path costs most of it)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        return ObjectInfo(key, facts.st_size, facts.st_mtime)
+        return ObjectInfo(key, facts.st_size, facts.st_mtime) if stat.S_ISREG(facts.st_mode) else None
 
     def exists(self, prefix: str) -> bool:
         """See Storage."""
-        return self._path(prefix).is_dir()
+        return next(self._keys(prefix), None) is not None
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """See Storage."""
-        folder = self._path(prefix)
-        for path in sorted(folder.rglob("*")):
-            if path.is_file() and not path.name.startswith(_TEMPORARY):
-                facts = path.stat()
-                yield ObjectInfo(path.relative_to(self._root).as_posix(), facts.st_size, facts.st_mtime)
+        for key in sorted(self._keys(prefix)):
+            info = self.stat(key)
+            if info is not None:  # else another run moved it on since
+                yield info
 
     def sha256(self, key: str) -> str:
         """See Storage."""
@@ -108,7 +108,7 @@ class LocalStorage:
         """See Storage."""
         origin, path = self._path(source), self._path(target)
         while True:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             try:
                 origin.replace(path)
             except FileNotFoundError:
@@ -146,10 +146,21 @@ class LocalStorage:
         return self._root
 
     def _path(self, key: str) -> Path:
-        parts = PurePosixPath(key).parts
-        if key.startswith("/") or ".." in parts or "\0" in key:
-            raise DefectError("a key leaves the storage", where=repr(key))
-        return self._root.joinpath(*parts)
+        return Path(self._text(key))
+
+    def _text(self, key: str) -> str:
+        if not {"", ".", ".."}.isdisjoint(key.split("/")) or "\0" in key:
+            raise DefectError("a key leaves the storage, or is not written plainly", where=repr(key))
+        return self._prefix + key
+
+    def _keys(self, prefix: str) -> Iterator[str]:
+        """The keys below a folder, in no order; the empty prefix is the root."""
+        folder = self._path(prefix) if prefix else self._root
+        start = len(self._prefix)
+        for place, _, names in os.walk(folder, onerror=_raise_unless_gone):
+            for name in names:
+                if not name.startswith(_TEMPORARY):
+                    yield os.path.join(place, name)[start:]  # noqa: PTH118 (a Path for each of many files is slow)
 
     @contextmanager
     def _temporary(self, path: Path, data: bytes) -> Iterator[Path]:
@@ -177,9 +188,15 @@ class LocalStorage:
             folder = folder.parent
 
 
+def _raise_unless_gone(error: OSError) -> None:
+    """A folder that another run removes while this one lists it has nothing in it any more."""
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        raise error
+
+
 def _open_temporary(folder: Path) -> tuple[int, str]:
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         try:
             return tempfile.mkstemp(prefix=_TEMPORARY, dir=folder)
         except FileNotFoundError:
@@ -191,7 +208,10 @@ def _version(data: bytes) -> str:
 
 
 def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        return  # another run removed the object, and with it the folder
     try:
         os.fsync(handle)
     finally:
@@ -199,8 +219,12 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    handle = os.open(folder, os.O_RDONLY)
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock of the folder that `path` lies in."""
+    try:
+        handle = os.open(path.parent, os.O_RDONLY)
+    except FileNotFoundError:
+        raise NotFoundError("no such file", where=str(path)) from None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

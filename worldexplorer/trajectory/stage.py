@@ -139,9 +139,17 @@ def fewer_images(settings: TrajectorySettings) -> tuple[TrajectorySettings, str]
     return replace(settings, num_images_for_vggt=fewer), f"num_images_for_vggt {fewer}"
 
 
-@lru_cache(maxsize=8)
 def _known_trajectories(root_dir: str | None) -> Mapping[str, Trajectory]:
-    return published_trajectories() if root_dir is None else load_trajectories(Path(root_dir))
+    if root_dir is None:
+        return published_trajectories()
+    files = sorted(Path(root_dir).glob(f"*/{TRANSFORMS_NAME}"))
+    return _own_trajectories(root_dir, tuple(file_sha256(path) for path in files))
+
+
+@lru_cache(maxsize=8)
+def _own_trajectories(root_dir: str, _digests: tuple[str, ...]) -> Mapping[str, Trajectory]:
+    """Read once as long as the files stay what they are: every job asks for its settings several times."""
+    return load_trajectories(Path(root_dir))
 
 
 def _load_world(inputs: InputFiles, engine: Engine, scaffold: Views) -> World | None:

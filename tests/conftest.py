@@ -1,0 +1,48 @@
+"""Parts of the machine that some tests need: Docker, a browser, npm.
+
+`@pytest.mark.requires_part("docker")` runs a test where the part is there. Elsewhere the test is skipped and the part
+is listed as NOT RUN at the end; with REQUIRE_ALL=1 a missing part fails the test.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+
+import pytest
+
+PARTS: Mapping[str, tuple[str, ...]] = {
+    "docker": ("dockerd",),
+    "chromium": ("chromium", "chromium-browser", "google-chrome"),
+    "npm": ("npm",),
+}
+"""Each part and the programs that any one of which stands for it."""
+
+_PREFIX = "part not found: "
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker in item.iter_markers("requires_part"):
+        (part,) = marker.args
+        programs = PARTS[part]
+        if any(shutil.which(program) for program in programs):
+            continue
+        reason = f"{_PREFIX}{part} ({' or '.join(programs)})"
+        if os.environ.get("REQUIRE_ALL") == "1":
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reasons = (
+        str(report.longrepr[2]).removeprefix("Skipped: ")
+        for report in terminalreporter.stats.get("skipped", ())
+        if isinstance(report.longrepr, tuple)
+    )
+    missing = Counter(reason.removeprefix(_PREFIX) for reason in reasons if reason.startswith(_PREFIX))
+    if missing:
+        terminalreporter.section("NOT RUN")
+        for part, count in sorted(missing.items()):
+            terminalreporter.line(f"{part}: {count} {'test' if count == 1 else 'tests'}")

@@ -1,0 +1,65 @@
+"""Engines that worker processes load, by name, and that do to their process what a test asks for.
+
+What that is stands in files of the data set's folder, because nothing else reaches a worker.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from builders import SmallEngine
+
+from worldexplorer import extras
+from worldexplorer.config import BatchConfig
+
+
+class ObedientEngine(SmallEngine):
+    """Obeys the files `kill-in-training`, once, and `sleep-in-training`; leaves its process's number in `pid`."""
+
+    def __init__(self, data: Path) -> None:
+        super().__init__()
+        self._data = data
+
+    def train(self, *arguments: Any) -> Any:
+        logging.getLogger("worldexplorer.test").warning("training with hf_%s", "0123456789abcdef")
+        (self._data / "pid").write_text(str(os.getpid()))
+        order = self._data / "kill-in-training"
+        if order.exists():
+            order.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if (self._data / "sleep-in-training").exists():
+            time.sleep(600)
+        return super().train(*arguments)
+
+
+def obedient(batch: BatchConfig) -> ObedientEngine:
+    return ObedientEngine(Path(batch.dataset_dir))
+
+
+def dies_while_drawing(_batch: BatchConfig) -> SmallEngine:
+    """The process goes when everything is committed and the contact sheet is drawn."""
+
+    def draw(*arguments: Any) -> bytes:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return b""
+
+    if _in_worker():
+        extras._draw_sheet = draw
+    return SmallEngine()
+
+
+def cannot_be_loaded(_batch: BatchConfig) -> SmallEngine:
+    """The process ends before it takes its first job."""
+    if _in_worker():
+        raise RuntimeError("no such device")
+    return SmallEngine()
+
+
+def _in_worker() -> bool:
+    return multiprocessing.current_process().name == "worldexplorer-worker"

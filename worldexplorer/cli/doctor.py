@@ -1,0 +1,144 @@
+"""`worldexplorer doctor`: what this machine has, and which engine can run on it.
+
+Example:
+    >>> run(["--engine", "preview"])
+    0
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from importlib import metadata
+from pathlib import Path
+
+import worldexplorer
+from worldexplorer.cli.checks import check_needs, weights_line
+from worldexplorer.cli.output import PlainConsole, plain
+from worldexplorer.cli.parser import Parser, closest
+from worldexplorer.config import BatchConfig, RunConfig
+from worldexplorer.engines import load_engine
+from worldexplorer.errors import UsageError
+
+EXIT_CANNOT_RUN = 1
+_GIB = 2**30
+_PROBE_SECONDS = 10
+_REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9._-]+)[^;]*(?:;.*extra\s*==\s*['\"](?P<extra>[^'\"]+)['\"])?")
+_EXTRAS = ("preview",)
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A line of the report; `good` is None for what is merely stated."""
+
+    name: str
+    text: str
+    good: bool | None = None
+
+
+def run(argv: Sequence[str], program: str = "worldexplorer doctor") -> int:
+    """Print the report; 1 where the engine asked for, or else every engine, cannot run here."""
+    engines = _engine_names()
+    parser = Parser(prog=program, description="Say what this machine can run, and what is missing.")
+    parser.add_argument("--engine", metavar="{" + ",".join(engines) + "}", help="look at one engine only")
+    chosen = parser.parse_words(argv).engine
+    if chosen is not None and chosen not in engines:
+        guess = closest(chosen, engines)
+        meant = f"; perhaps {guess} was meant" if guess else ""
+        raise UsageError(f"engine is {chosen!r}", where="--engine", remedy=f"choose from {', '.join(engines)}{meant}")
+    console = PlainConsole()
+    for fact in (*machine_facts(), *package_facts()):
+        _print(console, fact)
+    able = []
+    for name in engines if chosen is None else (chosen,):
+        facts = engine_facts(name)
+        for fact in facts:
+            _print(console, fact)
+        able.append(all(fact.good is not False for fact in facts))
+    return 0 if any(able) else EXIT_CANNOT_RUN
+
+
+def machine_facts() -> Iterator[Fact]:
+    """Python, cores, memory, disk and GPUs."""
+    supported = (3, 11) <= sys.version_info[:2] < (3, 13)
+    yield Fact("python", f"{platform.python_version()} ({sys.executable})", supported)
+    yield Fact("system", f"{platform.system()} {platform.machine()}")
+    yield Fact("cores", str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()))
+    yield Fact("memory", f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / _GIB:.1f} GiB")
+    yield Fact("free disk", f"{shutil.disk_usage(Path.cwd()).free / _GIB:.1f} GiB in {Path.cwd()}")
+    yield Fact("gpu", "; ".join(_gpus()) or "none found (nvidia-smi names none)")
+
+
+def package_facts() -> Iterator[Fact]:
+    """The packages this program asks for, with the versions that are installed."""
+    for name, extra in _requirements():
+        note = f" (for --engine {extra})" if extra else ""
+        try:
+            yield Fact(name, f"{metadata.version(name)}{note}", True)
+        except metadata.PackageNotFoundError:
+            yield Fact(name, f"not installed{note}: python -m pip install '{name}'", False)
+
+
+def engine_facts(name: str) -> list[Fact]:
+    """Whether an engine can run every stage here, what is missing and how to get it, and its licence."""
+    run_config = RunConfig(BatchConfig(engine=name))
+    title = f"engine {name}"
+    try:
+        engine = load_engine(run_config.batch)
+    except UsageError as error:
+        return [Fact(title, f"cannot run here: {error.what}. What to do: {error.remedy}", False)]
+    missing = [need.missing for need in check_needs(run_config, engine) if need.missing]
+    facts = [Fact(title, f"cannot run here: {text}", False) for text in missing]
+    if missing:
+        facts.append(Fact(title, f"what to do: {engine.remedy}"))
+    else:
+        can = weights_line(engine)
+        facts.append(Fact(title, f"can run here ({engine.label})" + (f"; {can}" if can else ""), True))
+    return [*facts, Fact(title, f"licence: {engine.licence}")]
+
+
+def _print(console: PlainConsole, fact: Fact) -> None:
+    mark, style = {True: ("ok", "green"), False: ("missing", "red"), None: ("", "")}[fact.good]
+    console.show([plain(f"{mark:8}{fact.name:24}{fact.text}", style)])
+
+
+def _engine_names() -> tuple[str, ...]:
+    field = next(one for one in fields(BatchConfig) if one.name == "engine")
+    names: tuple[str, ...] = field.metadata["choices"]
+    return names
+
+
+def _requirements() -> Iterator[tuple[str, str]]:
+    """The names of the packages that are needed, and the extra each belongs to, empty for those always needed."""
+    try:
+        lines = metadata.requires("worldexplorer") or []
+    except metadata.PackageNotFoundError:  # used from a checkout that is not installed
+        project = tomllib.loads((Path(worldexplorer.__file__).parents[1] / "pyproject.toml").read_text())["project"]
+        lines = list(project["dependencies"])
+        lines += [
+            f"{line}; extra == '{extra}'" for extra, some in project["optional-dependencies"].items() for line in some
+        ]
+    for line in lines:
+        match = _REQUIREMENT.match(line)
+        if match is not None and (match["extra"] or "") in ("", *_EXTRAS):
+            yield match["name"], match["extra"] or ""
+
+
+def _gpus() -> list[str]:
+    """Name, memory and driver of each NVIDIA GPU."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return []
+    query = [program, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=_PROBE_SECONDS, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        return [f"nvidia-smi does not answer ({type(error).__name__})"]
+    return answer.stdout.strip().splitlines()
