@@ -114,8 +114,7 @@ class TinyEngine:
         )
 
     def render(self, gaussians: Gaussians, c2w: Poses, intrinsics: Poses, size: int) -> Images:
-        pictures = [_colours(_hits(pose, K)[0]) for pose, K in zip(c2w, intrinsics, strict=True)]
-        return np.stack(pictures)
+        return box_views(c2w, intrinsics)
 
 
 class TinyDepth:
@@ -124,6 +123,11 @@ class TinyDepth:
         return np.stack(
             [metres * _hits(pose, K)[1] for pose, K in zip(views.c2w, views.intrinsics, strict=True)]
         ).astype(np.float32)
+
+
+def box_views(c2w: Poses, intrinsics: Poses) -> Images:
+    """What cameras inside the box see: [N, SIZE, SIZE, 3] uint8."""
+    return np.stack([_colours(_hits(pose, K)[0]) for pose, K in zip(c2w, intrinsics, strict=True)])
 
 
 def _hits(c2w: Poses, intrinsics: Poses) -> tuple[np.ndarray, np.ndarray]:

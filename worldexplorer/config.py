@@ -22,6 +22,8 @@ import docstring_parser
 from worldexplorer.errors import UsageError
 
 STAGE_NAMES: Mapping[int, str] = {1: "scaffold", 2: "trajectory", 3: "splat"}
+PUBLISHED_TRAJECTORIES = ("in", "left", "right", "up")
+"""The built-in trajectories, in their default order."""
 TRANSLATION_SCALING: Mapping[str | None, float] = {"indoor": 3.0, "outdoor": 10.0, None: 3.0}
 """Translation scaling by scene type, where neither the sample nor the command says one."""
 DEFAULT_NUM_IMAGES_FOR_VGGT = 40

@@ -21,9 +21,11 @@ def load_engine(batch: BatchConfig) -> Engine:
         return FullEngine()
     try:
         from worldexplorer.preview.engine import PreviewEngine
-    except ModuleNotFoundError as error:
+    except ImportError as error:
+        if (error.name or "").startswith("worldexplorer"):
+            raise  # a defect of this program, not a missing package
         raise UsageError(
-            f"the preview engine needs the package {error.name}, which is not installed",
+            f"the preview engine needs the package {error.name}, which cannot be loaded ({error})",
             where="--engine preview",
             remedy='install it with: pip install "worldexplorer[preview]" (in a checkout: pip install -e ".[preview]")',
         ) from None

@@ -108,6 +108,8 @@ def classify(error: BaseException) -> ErrorClass:
         return error.error_class
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return ErrorClass.OUT_OF_MEMORY
+    if isinstance(error, BrokenPipeError):
+        return ErrorClass.DEFECT  # a program that this one feeds has died: it would again
     if isinstance(error, (ConnectionError, TimeoutError)):
         return ErrorClass.TRANSIENT
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:

@@ -25,7 +25,7 @@ from worldexplorer.pictures import Pictures, read_picture
 from worldexplorer.report.contact_sheet import SheetRow, contact_sheet, scaffold_row
 from worldexplorer.scaffold.scaffold_file import read_scaffold
 from worldexplorer.storage import NotFoundError, ObjectInfo, Storage
-from worldexplorer.trajectory.transforms import TRANSFORMS_NAME, read_transforms
+from worldexplorer.geometry.transforms import TRANSFORMS_NAME, read_transforms
 
 _SHOWN_FRAMES = 18
 _SHOWN_METRICS = {

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from worldexplorer.config import PUBLISHED_TRAJECTORIES
 from worldexplorer.errors import DefectError, UsageError
 from worldexplorer.geometry.cameras import yaw_degrees
 from worldexplorer.geometry.rotations import is_rotation, rotation_angle_deg
 from worldexplorer.scaffold.poses import scaffold_poses
 from worldexplorer.trajectory.paths import (
-    DEFAULT_ORDER,
     anchor_parameters,
     folder_name,
     job_order,
@@ -85,7 +85,7 @@ def printed(name, k):
 
 
 def test_the_four_have_their_published_counts_and_order():
-    assert tuple(KNOWN) == DEFAULT_ORDER == ("in", "left", "right", "up")
+    assert tuple(KNOWN) == PUBLISHED_TRAJECTORIES == ("in", "left", "right", "up")
     assert {name: trajectory.count for name, trajectory in KNOWN.items()} == COUNTS
 
 
@@ -231,7 +231,7 @@ def test_orders_are_read(order):
 
 
 def test_no_order_means_all():
-    assert parse_trajectory_order(None, KNOWN) == DEFAULT_ORDER
+    assert parse_trajectory_order(None, KNOWN) == PUBLISHED_TRAJECTORIES
     assert parse_trajectory_order(None, {"b": KNOWN["in"], "a": KNOWN["up"]}) == ("b", "a")
 
 
@@ -251,7 +251,7 @@ def test_orders_that_cannot_be_are_refused(order, text):
 
 
 def test_work_goes_view_by_view():
-    order = job_order(DEFAULT_ORDER)
+    order = job_order(PUBLISHED_TRAJECTORIES)
     assert len(order) == len(set(order)) == 32
     assert order[:5] == [(0, "in"), (0, "left"), (0, "right"), (0, "up"), (1, "in")]
     assert order[-1] == (7, "up")
@@ -259,7 +259,7 @@ def test_work_goes_view_by_view():
 
 def test_folder_names_go_there_and_back():
     assert folder_name(3, "left") == "003_left"
-    for view, name in [*job_order(DEFAULT_ORDER), (5, "my_own_path"), (0, "a-b_")]:
+    for view, name in [*job_order(PUBLISHED_TRAJECTORIES), (5, "my_own_path"), (0, "a-b_")]:
         assert parse_folder_name(folder_name(view, name)) == (view, name)
     for wrong in ("008_in", "3_in", "000", "000_", "caps"):
         with pytest.raises(DefectError):

@@ -16,11 +16,11 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from worldexplorer.config import PUBLISHED_TRAJECTORIES
 from worldexplorer.dataset.paths import PathRules, why_not_file, why_not_folder
 from worldexplorer.dataset.schema import MetadataFile, SampleEntry, check_structure, describe, unknown_keys
 from worldexplorer.dataset.tally import Tally
 from worldexplorer.errors import UsageError
-from worldexplorer.trajectory.paths import DEFAULT_ORDER
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -80,7 +80,7 @@ def load_dataset(dataset_dir: Path, confine_paths: bool, trajectory_names: Colle
     if (refusal := rules.refusal(METADATA_NAME)) is not None:
         raise _structure_error([f"{METADATA_NAME} {refusal}"], path, _KEEP_INSIDE)
     document = _parse(path)
-    metadata = check_structure(document, DEFAULT_ORDER if trajectory_names is None else trajectory_names)
+    metadata = check_structure(document, PUBLISHED_TRAJECTORIES if trajectory_names is None else trajectory_names)
     if isinstance(metadata, list):
         raise _structure_error(metadata, path)
     if misplaced := _misplaced_scaffolds(metadata):

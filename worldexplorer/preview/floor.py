@@ -31,6 +31,7 @@ _PATCH_RADIUS = 2
 _LEAST_SOURCE = 0.01
 _EXAMPLE_DEGREES, _EXAMPLE_SHARE = 14.0, 0.3
 _EXAMPLE_DISTANCE = 3.0
+_LEAST_EXAMPLE = 0.1
 _UNUSUAL = 2.0
 _THING_METRES = 0.08
 _SOFT_OUTDOORS, _SOFT_INDOORS = 4.0, 1.2
@@ -45,8 +46,9 @@ def synthesise_floor(filled: Floats, known: Mask, layout: Layout, plain: Mask, s
 
     The ring's floor is drawn as a map (bird's eye), the hole around the camera is filled by PatchMatch inpainting
     (Barnes et al., "PatchMatch", SIGGRAPH 2009), and the map is looked at from the camera again. What lies on the floor
-    but does not look like it is neither copied nor continued. Where the ring hardly shows any floor, its plainest
-    columns serve as the example of the ground, at the size they would have three metres away.
+    but does not look like it is neither copied nor continued. Where hardly any floor is near, what the
+    ring shows of it farther away, or else its plainest columns, serve as the example of the ground, at the size they
+    would have three metres away.
 
     Args:
         filled: [H, W, 3] float32 panorama without gaps.
@@ -64,7 +66,7 @@ def synthesise_floor(filled: Floats, known: Mask, layout: Layout, plain: Mask, s
     is_floor &= ~_unusual(plan.colours, is_floor, plan.scale)
     colours, hole, source = plan.colours.copy(), plan.hole, is_floor
     if is_floor.sum() < _LEAST_SOURCE * plan.hole.sum():
-        example = _example(filled, known, plain, colours.shape[1], plan.scale)
+        example = _example(filled, known, layout, plain, colours.shape[1], plan.scale)
         touching = cv2.dilate(plan.hole.astype(np.uint8), np.ones((7, 7), np.uint8)).astype(bool) & plan.seen
         touching &= plain[column]
         colours = np.concatenate([colours, example])
@@ -149,14 +151,23 @@ def _unusual(colours: Floats, floor: Mask, scale: float) -> Mask:
     return cv2.dilate(odd, np.ones((5, 5), np.uint8)).astype(bool)
 
 
-def _example(filled: Floats, known: Mask, plain: Mask, width: int, scale: float) -> Floats:
-    """[h, width, 3] the lowest part of the plainest columns side by side, in the plan's scale."""
+def _example(filled: Floats, known: Mask, layout: Layout, plain: Mask, width: int, scale: float) -> Floats:
+    """[h, width, 3] the lowest part of some columns side by side, in the plan's scale.
+
+    These are the columns that show floor, farther away than the plan reaches, or else the plainest ones.
+    """
     height = known.shape[0]
     degree = height / 180
-    columns = np.flatnonzero(plain) if plain.any() else np.arange(known.shape[1])
-    tall = float(np.median(known[:, columns].sum(axis=0)))
-    rows = np.arange(max(2, round(min(_EXAMPLE_DEGREES * degree, _EXAMPLE_SHARE * tall))))
     last = height - 1 - np.argmax(known[::-1], axis=0)
+    foot = np.ceil(row_of(layout.foot, height) + degree / 2).astype(np.int64)
+    on_floor = layout.foot_seen & (last - foot >= 2)
+    if on_floor.mean() > _LEAST_EXAMPLE:
+        columns = np.flatnonzero(on_floor)
+        depth = float(np.median((last - foot)[columns]))
+    else:
+        columns = np.flatnonzero(plain)
+        depth = _EXAMPLE_SHARE * float(np.median(known[:, columns].sum(axis=0)))
+    rows = np.arange(max(2, round(min(_EXAMPLE_DEGREES * degree, depth))))
     strip = filled[np.maximum(last[columns] - rows[::-1, None], 0), columns[None, :]]
     factor = scale * _EXAMPLE_DISTANCE * math.pi / 180 / degree
     size = (max(8, round(strip.shape[1] * factor)), max(8, round(strip.shape[0] * factor)))

@@ -23,7 +23,7 @@ from worldexplorer.geometry.cameras import yaw_degrees
 from worldexplorer.pictures import frame_name, is_blank, write_pictures
 from worldexplorer.scaffold.poses import RingDeviation, ring_deviation
 from worldexplorer.scaffold.scaffold_file import ScaffoldFile, ScaffoldView, Source, write_scaffold
-from worldexplorer.trajectory.transforms import TRANSFORMS_NAME, Transforms, write_transforms
+from worldexplorer.geometry.transforms import TRANSFORMS_NAME, Transforms, write_transforms
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from worldexplorer.seeds import derive_seed
 from worldexplorer.splat.export import check_gaussians, export_gaussians
 from worldexplorer.splat.metrics import compare, psnr
 from worldexplorer.trajectory.scene import SCAFFOLD_VIEWS
-from worldexplorer.trajectory.transforms import HELDOUT_NAME, TRANSFORMS_NAME, read_transforms
+from worldexplorer.geometry.transforms import HELDOUT_NAME, TRANSFORMS_NAME, read_transforms
 
 TURNTABLE_FRAMES = 72
 TURNTABLE_RATE = 24

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 from pydantic import BaseModel, Field
 
+from worldexplorer.config import PUBLISHED_TRAJECTORIES
 from worldexplorer.errors import UserError
 from worldexplorer.geometry.cameras import pose
 from worldexplorer.geometry.rotations import (
@@ -29,8 +30,8 @@ from worldexplorer.geometry.rotations import (
     quaternion_to_matrix,
 )
 from worldexplorer.scaffold.poses import VIEW_COUNT, ring_deviation
-from worldexplorer.trajectory.paths import DEFAULT_ORDER, Parameters, Trajectory
-from worldexplorer.trajectory.transforms import TRANSFORMS_NAME, Row, read_checked
+from worldexplorer.trajectory.paths import Parameters, Trajectory
+from worldexplorer.geometry.transforms import TRANSFORMS_NAME, Row, read_checked
 
 if TYPE_CHECKING:
     from worldexplorer.engine import Poses
@@ -132,7 +133,7 @@ class _TrajectoryFile(BaseModel):
 
 
 def _place(name: str) -> tuple[int, str]:
-    return (DEFAULT_ORDER.index(name), "") if name in DEFAULT_ORDER else (len(DEFAULT_ORDER), name)
+    return (PUBLISHED_TRAJECTORIES.index(name), "") if name in PUBLISHED_TRAJECTORIES else (len(PUBLISHED_TRAJECTORIES), name)
 
 
 def _ordered_poses(file: _TrajectoryFile, path: Path) -> Poses:

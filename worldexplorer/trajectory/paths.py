@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 Parameters = NDArray[np.float64]
 
-DEFAULT_ORDER = ("in", "left", "right", "up")
 ANCHOR_COUNT = 13
 """Anchors of a full-length trajectory: what fits beside the eight views into one joint sampling of 21 frames."""
 

@@ -48,7 +48,7 @@ from worldexplorer.trajectory.scene import (
     input_path,
     read_scaffold_views,
 )
-from worldexplorer.trajectory.transforms import (
+from worldexplorer.geometry.transforms import (
     HELDOUT_NAME,
     POINT_CLOUD_NAME,
     TRANSFORMS_NAME,

@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 from worldexplorer.errors import DefectError, UserError
 from worldexplorer.geometry.cameras import normalised_intrinsics
 from worldexplorer.scaffold.poses import scaffold_poses
-from worldexplorer.trajectory.transforms import Transforms, json_path, read_transforms, write_transforms
+from worldexplorer.geometry.transforms import Transforms, json_path, read_transforms, write_transforms
 
 steady = settings(deadline=None, derandomize=True)
 
