@@ -1,8 +1,8 @@
 """Data sets, runs and runners for tests of the framework around the engines: small, instant, in this process.
 
-    bench = Workbench(tmp_path, samples=2)
-    summary = bench.batch()
-    assert summary["success"] == 2
+bench = Workbench(tmp_path, samples=2)
+summary = bench.batch()
+assert summary["success"] == 2
 """
 
 from __future__ import annotations
@@ -299,7 +299,9 @@ def canonical_tree(output: Path) -> dict[str, Any]:
     for path in sorted(output.rglob("*")):
         name = path.relative_to(output).as_posix()
         if path.is_file() and not name.startswith(f"{layout.RUNS}/"):
-            found[name] = _without_volatile(json.loads(path.read_bytes())) if path.suffix == ".json" else path.read_bytes()
+            found[name] = (
+                _without_volatile(json.loads(path.read_bytes())) if path.suffix == ".json" else path.read_bytes()
+            )
     return found
 
 

@@ -1,6 +1,6 @@
 """A storage in front of another one that sees every operation and may fail, die or do something at any of them.
 
-    storage = WatchedStorage(LocalStorage(folder), crash_at(17, "before"))
+storage = WatchedStorage(LocalStorage(folder), crash_at(17, "before"))
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What every storage promises. A test class for an implementation inherits this one and supplies `storage`.
 
-    class TestLocalStorage(StorageContract):
-        @pytest.fixture
-        def storage(self, tmp_path): return LocalStorage(tmp_path / "root")
+class TestLocalStorage(StorageContract):
+    @pytest.fixture
+    def storage(self, tmp_path): return LocalStorage(tmp_path / "root")
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ class StorageContract:
 
     def test_of_eight_creators_exactly_one_wins(self, storage: Storage) -> None:
         for name in range(5):
-            outcomes = together(lambda number, name=name: storage.create(f"race/{name}", b"%d" % number * 5000), CALLERS)
+            outcomes = together(
+                lambda number, name=name: storage.create(f"race/{name}", b"%d" % number * 5000), CALLERS
+            )
             winners = [number for number, outcome in enumerate(outcomes) if outcome is None]
             assert len(winners) == 1
             assert sum(isinstance(outcome, AlreadyExistsError) for outcome in outcomes) == CALLERS - 1

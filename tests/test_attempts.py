@@ -157,9 +157,7 @@ class RemoteStorage(LocalStorage):
         return None
 
 
-def test_attempts_at_remote_results_live_in_a_scratch_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_attempts_at_remote_results_live_in_a_scratch_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLDEXPLORER_SCRATCH", str(tmp_path / "scratch"))
     storage = RemoteStorage(tmp_path / "bucket")
     with claim_attempt(storage, JOB, "splat", PRINT) as attempt:

@@ -101,7 +101,9 @@ def test_changed_settings_are_refused_with_both_values(
 
 
 def test_settings_that_change_no_result_are_not_compared(finished: Workbench, tmp_path: Path) -> None:
-    run = finished.config(keep_training=True, nerf_folder=str(tmp_path), workers=2, continue_on_error=True, indices=("0",))
+    run = finished.config(
+        keep_training=True, nerf_folder=str(tmp_path), workers=2, continue_on_error=True, indices=("0",)
+    )
     assert go(finished, run) == []
 
 

@@ -42,7 +42,9 @@ def test_the_tail_keeps_the_last_lines_of_this_package_only() -> None:
         other.warning("not ours")
         own.debug("too quiet")
     own.warning("after")
-    assert tail.lines() == [f"WARNING worldexplorer.somewhere: line {number} of [redacted]" for number in range(60, 100)]
+    assert tail.lines() == [
+        f"WARNING worldexplorer.somewhere: line {number} of [redacted]" for number in range(60, 100)
+    ]
 
 
 def test_the_traceback_goes_with_its_causes() -> None:

@@ -38,7 +38,9 @@ def test_pictures_are_resized_where_that_is_asked_for(tmp_path: Path) -> None:
     assert (read_picture(tmp_path / "a.png", size=64) == ramp).all()
 
 
-@pytest.mark.parametrize("spoil", [lambda data: data[:40], lambda data: b"", lambda data: data[:-300], lambda data: b"x"])
+@pytest.mark.parametrize(
+    "spoil", [lambda data: data[:40], lambda data: b"", lambda data: data[:-300], lambda data: b"x"]
+)
 def test_what_is_no_picture_is_named(tmp_path: Path, noise: np.ndarray, spoil: object) -> None:
     path = tmp_path / "a.png"
     write_picture(path, noise[0])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -64,8 +65,8 @@ def test_content_depends_on_the_files_and_nothing_else() -> None:
     one = record()
     assert one.content == record(files=one.files[::-1], seed=1, run_id="other", attempt="other").content
     assert one.content != record(files=one.files[:1]).content
-    assert one.content != record(files=[one.files[0], one.files[1].model_copy(update={"sha256": "03"})]).content
-    assert one.content != record(files=[one.files[0], one.files[1].model_copy(update={"path": "c"})]).content
+    assert one.content != record(files=[one.files[0], replace(one.files[1], sha256="03")]).content
+    assert one.content != record(files=[one.files[0], replace(one.files[1], path="c")]).content
 
 
 def test_files_are_found_by_path() -> None:
@@ -82,6 +83,8 @@ def test_files_are_found_by_path() -> None:
         ({"status": "maybe"}, "status"),
         ({"finished_at": "yesterday"}, "finished_at"),
         ({"files": [{"path": "a", "size": "big", "sha256": ""}]}, "files.0.size"),
+        ({"files": [{"path": "a", "size": 1}]}, "files.0.sha256"),
+        ({"files": [{"path": "a", "size": 1, "sha256": "", "more": 1}]}, "files.0.more"),
         ({"schema_version": SCHEMA_VERSION + 1}, f"this version reads {SCHEMA_VERSION}"),
     ],
 )

@@ -114,9 +114,7 @@ class TestResult:
 
     def test_force_replaces_even_a_half_published_result_with_a_lost_file(self, bench: Workbench) -> None:
         record = run(bench, "scaffold", definitions=toy_rooms())
-        bench.storage.write(
-            layout.record(JOB, "scaffold"), record.model_copy(update={"published": False}).to_json()
-        )
+        bench.storage.write(layout.record(JOB, "scaffold"), record.model_copy(update={"published": False}).to_json())
         bench.job_path("scaffold/result.txt").unlink()
         forced = run(bench, "scaffold", definitions=toy_rooms(), run=bench.config(force=True))
         assert forced.content == record.content

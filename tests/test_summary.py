@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import STAGES, Workbench, canonical_tree, photo_sample, toy_rooms, together
+from builders import STAGES, Workbench, canonical_tree, photo_sample, together, toy_rooms
 
 from worldexplorer import __version__, layout
 from worldexplorer.context import Outcome, StageContext

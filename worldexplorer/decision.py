@@ -17,7 +17,7 @@ The plan, the dry run and the run itself ask the same function, so that what is 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -248,19 +248,9 @@ def _older_error(record: StageRecord, before: StageRecord, job: Job) -> UserErro
     )
 
 
-def _with(decision: Decision, action: Action, reason: str, basis: Mapping[str, Any] | None = None) -> Decision:
-    return Decision(
-        decision.stage,
-        action,
-        reason,
-        decision.basis if basis is None else basis,
-        decision.source,
-        decision.existing,
-        decision.error,
-    )
+def _with(decision: Decision, action: Action, reason: str, **changes: Any) -> Decision:
+    return replace(decision, action=action, reason=reason, **changes)
 
 
 def _refused(decision: Decision, error: WorldExplorerError) -> Decision:
-    return Decision(
-        decision.stage, Action.REFUSE, str(error), decision.basis, decision.source, decision.existing, error
-    )
+    return replace(decision, action=Action.REFUSE, reason=str(error), error=error)

@@ -19,13 +19,13 @@ import numpy as np
 from worldexplorer import layout
 from worldexplorer.config import STAGE_NAMES
 from worldexplorer.dataset import Job
+from worldexplorer.geometry.transforms import TRANSFORMS_NAME, read_transforms
 from worldexplorer.inputs import RecordedInputs
 from worldexplorer.photo import load_photo
 from worldexplorer.pictures import Pictures, read_picture
 from worldexplorer.report.contact_sheet import SheetRow, contact_sheet, scaffold_row
 from worldexplorer.scaffold.scaffold_file import read_scaffold
 from worldexplorer.storage import NotFoundError, ObjectInfo, Storage
-from worldexplorer.geometry.transforms import TRANSFORMS_NAME, read_transforms
 
 _SHOWN_FRAMES = 18
 _SHOWN_METRICS = {

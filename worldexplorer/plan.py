@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -163,10 +163,13 @@ def _plan_job(
     definitions: Sequence[StageDefinition[Any]],
 ) -> JobPlan:
     stages = stages_of(job, run)
-    decisions = _fresh(storage, job, stages) or tuple(decide_job(storage, definitions, job, run, engine))
+    decisions = _fresh(storage, job, stages) or tuple(
+        _without_files(decision) for decision in decide_job(storage, definitions, job, run, engine)
+    )
     first = decisions[0]
     problem = ""
-    if first.stage == STAGE_NAMES[1] and first.action is Action.RUN and job.image is not None:
+    begins = first.stage == STAGE_NAMES[1] and first.action is Action.RUN
+    if begins and job.image is not None and job.scaffold_path is None:
         try:
             check_header(job.image)
         except UserError as error:
@@ -174,6 +177,14 @@ def _plan_job(
         except OSError as error:  # this photo cannot be read; other jobs have theirs
             problem = describe_error(error)[0]
     return JobPlan(job, stages, decisions, problem)
+
+
+def _without_files(decision: Decision) -> Decision:
+    """The decision without the list of files it was made on: a plan holds thousands of jobs with thousands of files."""
+    record = decision.existing.record
+    if record is None:
+        return decision
+    return replace(decision, existing=replace(decision.existing, record=record.model_copy(update={"files": []})))
 
 
 def _fresh(storage: Storage, job: Job, stages: Sequence[str]) -> tuple[Decision, ...]:

@@ -11,13 +11,13 @@ Example:
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from worldexplorer.errors import DefectError, ErrorClass
-from worldexplorer.fingerprint import canonical_json
 
 SCHEMA_VERSION = 1
 Quality = Literal["ok", "degraded"]
@@ -27,8 +27,14 @@ class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
 
-class FileEntry(_Model):
-    """One file of a stage; the path is relative to the job's folder."""
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """One file of a stage; the path is relative to the job's folder.
+
+    No model of its own: a full scene has some 3,000 of them, and a plan looks at thousands of scenes.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     path: str
     size: int
@@ -109,9 +115,9 @@ class StageRecord(_Model):
 
     @property
     def content(self) -> str:
-        """A hash of all the files' checksums: equal for equal results."""
-        listing = [[entry.path, entry.sha256] for entry in sorted(self.files, key=lambda entry: entry.path)]
-        return hashlib.sha256(canonical_json(listing).encode()).hexdigest()
+        """A hash of all the files' names and checksums: equal for equal results."""
+        lines = sorted(f"{entry.sha256} {entry.path}\n" for entry in self.files)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def file(self, path: str) -> FileEntry | None:
         """The entry of a path, None where the record names no such file."""

@@ -11,6 +11,7 @@ Example:
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from datetime import datetime
 
@@ -24,21 +25,19 @@ from worldexplorer.storage import NotFoundError, ObjectInfo, Storage
 def changed_files(storage: Storage, job: JobId, record: StageRecord, *, full: bool = False) -> list[str]:
     """The files of a record that are missing or differ, relative to the job's folder."""
     marked = _marked(storage, job, record)
-    committed = datetime.fromisoformat(record.finished_at).timestamp()
+    # A file as old as its record is taken for unchanged.
+    trusted_until = -math.inf if full else datetime.fromisoformat(record.finished_at).timestamp()
+    places = _places(job, record)
     return [
         entry.path
         for entry in record.files
-        if entry.path in marked or not _intact(storage, job, record, entry, committed, full=full)
+        if entry.path in marked or not _intact(storage, places, entry, trusted_until)
     ]
 
 
 def find_file(storage: Storage, job: JobId, record: StageRecord, entry: FileEntry) -> ObjectInfo | None:
     """A record's file where it lies now: still in its attempt, or published; None where it is neither."""
-    # In this order: a publish that moves it meanwhile only ever moves it from the first place to the second.
-    keys = [f"{layout.job_folder(job)}/{entry.path}"]
-    if not record.published:
-        keys.insert(0, f"{layout.attempt_output(job, record.attempt, record.stage)}/{entry.path}")
-    return next((found for key in keys if (found := storage.stat(key)) is not None), None)
+    return _find(storage, _places(job, record), entry)
 
 
 def mark_damaged(storage: Storage, job: JobId, record: StageRecord, paths: list[str]) -> None:
@@ -68,18 +67,32 @@ def verify_all(storage: Storage) -> Iterator[tuple[str, list[str]]]:
         yield info.key, [f"{layout.job_folder(job)}/{path}" for path in changed]
 
 
-def _intact(
-    storage: Storage, job: JobId, record: StageRecord, entry: FileEntry, committed: float, *, full: bool
-) -> bool:
-    found = find_file(storage, job, record, entry)
+def _places(job: JobId, record: StageRecord) -> tuple[str, ...]:
+    """Where the files of a record may lie, in the order in which a publish that goes on meanwhile moves them."""
+    published = f"{layout.job_folder(job)}/"
+    if record.published:
+        return (published,)
+    return f"{layout.attempt_output(job, record.attempt, record.stage)}/", published
+
+
+def _find(storage: Storage, places: tuple[str, ...], entry: FileEntry) -> ObjectInfo | None:
+    for place in places:
+        found = storage.stat(place + entry.path)
+        if found is not None:
+            return found
+    return None
+
+
+def _intact(storage: Storage, places: tuple[str, ...], entry: FileEntry, trusted_until: float) -> bool:
+    found = _find(storage, places, entry)
     if found is None or found.size != entry.size:
         return False
-    if not full and found.modified <= committed:
+    if found.modified <= trusted_until:
         return True
     try:
         return storage.sha256(found.key) == entry.sha256
     except NotFoundError:  # moved since it was found, by a publish
-        return _intact(storage, job, record, entry, committed, full=full)
+        return _intact(storage, places, entry, trusted_until)
 
 
 def _marked(storage: Storage, job: JobId, record: StageRecord) -> set[str]:

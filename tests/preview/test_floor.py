@@ -14,9 +14,7 @@ HEIGHT, WIDTH = 360, 720
 BLUE, TAN, RED = (60, 90, 200), (150, 130, 100), (220, 20, 20)
 
 
-def place(
-    foot_deg: float = -15.0, foot_seen: bool = True, noise: float = 8.0
-) -> tuple[np.ndarray, np.ndarray, Layout]:
+def place(foot_deg: float = -15.0, foot_seen: bool = True, noise: float = 8.0) -> tuple[np.ndarray, np.ndarray, Layout]:
     """A ring up to 28 degrees from the horizon: blue wall, tan floor with some texture."""
     random = np.random.default_rng(0)
     up = np.degrees(elevations(HEIGHT))[:, None]

@@ -7,8 +7,8 @@ import math
 
 import numpy as np
 import pytest
-
 from preview.scenes import photo_of_court
+
 from worldexplorer.preview.equirectangular import azimuths, elevations, project_photo
 from worldexplorer.preview.layout_prior import Layout, _best_path, estimate_layout
 

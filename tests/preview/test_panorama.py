@@ -82,9 +82,7 @@ def test_a_known_court_has_its_true_distances_and_stays_a_court() -> None:
     [
         pytest.param(np.zeros((20, 30, 3), np.uint8), 75.0, 0.0, id="black"),
         pytest.param(np.full((20, 30, 3), 255, np.uint8), 75.0, 0.0, id="white"),
-        pytest.param(
-            np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8), 75.0, 0.0, id="noise"
-        ),
+        pytest.param(np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8), 75.0, 0.0, id="noise"),
         pytest.param(np.full((30, 20, 3), (130, 170, 230), np.uint8), 60.0, 0.0, id="sky"),
         pytest.param(skimage.data.coffee()[:, 150:330], 60.0, 0.0, id="portrait"),
         pytest.param(skimage.data.coffee(), 150.0, 0.0, id="wide"),
@@ -102,8 +100,8 @@ def test_a_known_court_has_its_true_distances_and_stays_a_court() -> None:
 @pytest.mark.parametrize("scene_type", ["indoor", "outdoor"])
 @pytest.mark.filterwarnings("error")
 def test_any_photo_becomes_a_world(photo: np.ndarray, hfov_deg: float, pitch: float, scene_type: str) -> None:
-    world = build_world(photo, hfov_deg, scene_type, seed=1, pixels_per_degree=2, pitch_deg=pitch)
-    assert_whole(world, 360)
+    world = build_world(photo, hfov_deg, scene_type, seed=1, pixels_per_degree=1, pitch_deg=pitch)
+    assert_whole(world, 180)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +153,8 @@ def test_the_number_of_threads_does_not_matter() -> None:
         "from worldexplorer.preview.panorama import build_world\n"
         "cv2.setNumThreads(int(sys.argv[1]))\n"
         "world = build_world(skimage.data.coffee(), 75.0, seed=3)\n"
-        "print(hashlib.sha256(world.panorama.tobytes() + world.backdrop.tobytes() + world.range_m.tobytes()).hexdigest())\n"
+        "data = b''.join(part.tobytes() for part in (world.panorama, world.backdrop, world.range_m))\n"
+        "print(hashlib.sha256(data).hexdigest())\n"
     )
     digests = set()
     for threads in ("1", "2"):
@@ -168,7 +167,7 @@ def test_the_number_of_threads_does_not_matter() -> None:
 
 def ring_of_views(panorama: np.ndarray, count: int = 8, size: int = 160) -> Views:
     poses = np.tile(np.eye(4), (count, 1, 1))
-    for pose, yaw in zip(poses, np.arange(count) * 2 * np.pi / 8, strict=True):
+    for pose, yaw in zip(poses, np.arange(count) * np.pi / 4, strict=True):
         pose[:3, :3] = [[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]]
     images = np.stack([view_of_panorama(panorama, pose[:3, :3], FOCAL, size) for pose in poses])
     intrinsics = np.tile(np.array([[FOCAL, 0, 0.5], [0, FOCAL, 0.5], [0, 0, 1]]), (count, 1, 1))
@@ -179,16 +178,11 @@ def test_a_scaffold_is_stitched_into_the_panorama_it_shows() -> None:
     random = np.random.default_rng(0)
     panorama = cv2.GaussianBlur(random.integers(0, 256, (360, 720, 3), dtype=np.uint8), (0, 0), 6)
     panorama = cv2.normalize(panorama, None, 0, 255, cv2.NORM_MINMAX)
-    panorama = np.roll(panorama, 360, axis=1)
     views = ring_of_views(panorama)
     world = stitch_world(views, "indoor", pixels_per_degree=2)
     assert_whole(world, 360)
-    seen = np.zeros((360, 720), dtype=bool)
-    for pose in views.c2w:
-        seen |= np.roll(project_photo(views.images[0], 60.08, 0.0, 360)[1], 0, axis=1) if (pose == np.eye(4)).all() else seen
-    ring = slice(180 - 40, 180 + 40)
-    error = world.panorama[ring, 20:-20].astype(float) - panorama[ring, 20:-20]
-    assert 10 * np.log10(255**2 / np.mean(error**2)) > 38
+    ring = np.s_[180 - 40 : 180 + 40, 4:-4]  # the random picture does not close at its back
+    assert psnr(world.panorama[ring], panorama[ring]) > 38
 
 
 def test_a_scaffold_with_a_gap_is_refused() -> None:

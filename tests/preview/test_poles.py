@@ -73,7 +73,9 @@ def test_only_sky_becomes_sky() -> None:
 
 def test_a_tower_that_ends_below_the_border_is_not_mirrored_above_it() -> None:
     colours, known = ring(np.array([150, 180, 230]))
-    colours[known & (np.degrees(elevations(HEIGHT)) < 24)[:, None] & (np.arange(WIDTH) > 170) & (np.arange(WIDTH) < 190)] = 0
+    colours[
+        known & (np.degrees(elevations(HEIGHT)) < 24)[:, None] & (np.arange(WIDTH) > 170) & (np.arange(WIDTH) < 190)
+    ] = 0
     base = layout(True)
     top = base.top.copy()
     top[165:195] = np.radians(24.5)

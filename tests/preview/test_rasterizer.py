@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,10 +14,12 @@ from worldexplorer.geometry.cameras import opengl_to_opencv, pose, yaw_matrix
 from worldexplorer.geometry.gaussians import Gaussians
 from worldexplorer.geometry.rotations import quaternion_to_matrix
 from worldexplorer.geometry.spherical_harmonics import basis
+from worldexplorer.preview.footprints import SIDE, block_columns, footprints_of, order_by_depth
 from worldexplorer.preview.parameters import C0, COLOUR, LOG_SCALE, MEAN, OPACITY, QUATERNION, pack, unpack
 from worldexplorer.preview.projection import SPLAT, Camera, X, Y, camera_of, project
-from worldexplorer.preview.rasterizer import SIDE, block_columns, order_by_depth, power_of_two, render
+from worldexplorer.preview.rasterizer import power_of_two, render
 from worldexplorer.preview.rasterizer_backward import backward
+from worldexplorer.preview.workers import ALONE, Workers
 
 NEAR = 0.05
 
@@ -71,8 +72,8 @@ def plain_render(rows: NDArray[np.floating], view: View, like: Truth | None = No
     Args:
         rows: [N, 14].
         view: of the camera.
-        like: take from here which Gaussians count in which pixels and where opacity is capped, so that the image is a smooth
-            function of the rows.
+        like: take from here which Gaussians count in which pixels and where opacity is capped, so that the image is a
+            smooth function of the rows.
     """
     rows = rows.astype(np.float64)
     width, height = view.width, view.height
@@ -177,10 +178,9 @@ def test_gradients_are_those_of_the_definition() -> None:
             losses.append((there.image * by_image).sum() + (there.transmittance * by_light).sum())
         expected[i, column] = (losses[0] - losses[1]) / (2.0 * step)
 
-    held = np.abs(rows[:, MEAN : MEAN + 1]) < np.inf
     assert truth.capped.any(), "some opacities are at their cap"
     assert (0.5 + C0 * rows[:, COLOUR:] < 0.0).any(), "some colours are at zero"
-    assert held.all()
+    assert len(rendering.seen) > 30
     for column in range(14):
         error = np.linalg.norm(found[:, column] - expected[:, column]) / np.linalg.norm(expected[:, column])
         assert error < 2.5e-3, f"parameter {column}: {error}"
@@ -194,17 +194,13 @@ def test_the_number_of_threads_changes_no_bit() -> None:
     random = np.random.default_rng(8)
     by_image = random.normal(size=(3, view.height, view.width)).astype(np.float32)
     by_light = random.normal(size=(view.height, view.width)).astype(np.float32)
-    available = numba.get_num_threads()
     results = []
-    try:
-        for threads in (1, available, available):
-            numba.set_num_threads(threads)
-            rendering = render(rows, view.camera())
-            gradients = backward(rows, view.camera(), rendering, by_image, by_light)
-            results.append([a.tobytes() for a in (rendering.image, rendering.transmittance, rendering.seen, gradients)])
-    finally:
-        numba.set_num_threads(available)
-    assert results[0] == results[1] == results[2]
+    for threads in (1, 2, 3, 3):
+        with Workers(threads) as workers:
+            rendering = render(rows, view.camera(), workers)
+            gradients = backward(rows, view.camera(), rendering, by_image, by_light, workers)
+        results.append([a.tobytes() for a in (rendering.image, rendering.transmittance, rendering.seen, gradients)])
+    assert all(result == results[0] for result in results)
 
 
 def test_what_does_not_show_is_left_out() -> None:
@@ -263,7 +259,12 @@ def test_depths_are_sorted_like_numpy_sorts(depths: list[float]) -> None:
 
 @settings(max_examples=60)
 @given(
-    st.floats(-30.0, 60.0), st.floats(-30.0, 60.0), st.floats(-3.0, 1.5), st.floats(0.0, 3.5), st.floats(0.0, 3.2), st.floats(-5.0, 8.0)
+    st.floats(-30.0, 60.0),
+    st.floats(-30.0, 60.0),
+    st.floats(-3.0, 1.5),
+    st.floats(0.0, 3.5),
+    st.floats(0.0, 3.2),
+    st.floats(-5.0, 8.0),
 )
 def test_blocks_hold_every_pixel_that_counts(
     u: float, v: float, log_scale: float, stretch: float, turn: float, opacity: float
@@ -279,11 +280,11 @@ def test_blocks_hold_every_pixel_that_counts(
     view = View(np.eye(4), np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]]), size, size)
     # What counts clearly: a hair over 1/255, so that rounding does not decide.
     counts = plain_render(row, view).transmittance < 1.0 - 1.01 / 255.0
-    splats, depths, spans = project(row, camera)
+    order, footprints = footprints_of(project(row, camera, ALONE), size, size, ALONE)
     visited = np.zeros((size, size), bool)
-    if depths[0] > 0:
-        for block_row in range(spans[0, 0] // SIDE, spans[0, 1] // SIDE + 1):
-            first, last = block_columns(splats[0], block_row, size // SIDE)
+    if len(order):
+        for block_row in range(footprints.spans[0, 0], footprints.spans[0, 1] + 1):
+            first, last = block_columns(footprints.splats[0], block_row, size // SIDE)
             visited[block_row * SIDE : (block_row + 1) * SIDE, first * SIDE : (last + 1) * SIDE] = True
     assert not (counts & ~visited).any()
 
@@ -296,12 +297,15 @@ def test_powers_of_two_are_exact_to_float32(exponent: float) -> None:
 def test_a_splat_has_the_columns_it_says() -> None:
     view = a_view()
     rows = some_rows(30, view, seed=13)
-    splats, depths, _ = project(rows, view.camera())
-    shown = depths > 0
+    projection = project(rows, view.camera(), ALONE)
+    shown = projection.depths > 0
+    indices = projection.indices[shown]
+    splats = projection.splats[shown]
     w2c = np.linalg.inv(opengl_to_opencv(view.c2w))
     seen = rows[:, :3] @ w2c[:3, :3].T + w2c[:3, 3]
     K = view.intrinsics * np.array([[view.width], [view.height], [1.0]])
     pixels = seen @ K.T / seen[:, 2:]
-    assert splats.shape == (30, SPLAT)
-    np.testing.assert_allclose(depths[shown], seen[shown, 2], rtol=1e-5)
-    np.testing.assert_allclose(splats[shown][:, [X, Y]], pixels[shown, :2], atol=1e-3)
+    assert splats.shape == (len(indices), SPLAT)
+    assert len(indices) > 10
+    np.testing.assert_allclose(projection.depths[shown], seen[indices, 2], rtol=1e-5)
+    np.testing.assert_allclose(splats[:, [X, Y]], pixels[indices, :2], atol=1e-3)

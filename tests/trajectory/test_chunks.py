@@ -82,6 +82,8 @@ def test_a_gap_too_wide_is_cut() -> None:
     ]
 
 
-@pytest.mark.parametrize(("targets", "anchors"), [((), ()), ((0.0,), (0.0,)), ((), (0.0, 4.0)), ((0.0, 4.0), (0.0, 4.0))])
+@pytest.mark.parametrize(
+    ("targets", "anchors"), [((), ()), ((0.0,), (0.0,)), ((), (0.0, 4.0)), ((0.0, 4.0), (0.0, 4.0))]
+)
 def test_nothing_to_make(targets: tuple[float, ...], anchors: tuple[float, ...]) -> None:
     assert second_pass_chunks(targets, anchors) == []

@@ -19,7 +19,8 @@ from worldexplorer.errors import UsageError
 from worldexplorer.preview.models import PreviewDepth, PreviewGeometry, PreviewNovelViews, WorldRenderers, cap_views
 from worldexplorer.preview.panorama import build_world, stitch_world
 from worldexplorer.preview.presets import PRESETS
-from worldexplorer.preview.trainer import PreviewTrainer
+from worldexplorer.preview.trainer import VERSION as TRAINER_VERSION
+from worldexplorer.preview.trainer import PreviewTrainer, TrainerSettings
 from worldexplorer.preview.world import World
 from worldexplorer.progress import Progress, silent
 
@@ -27,15 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from worldexplorer.engine import World as EngineWorld
-
-ALGORITHM_VERSIONS: Mapping[str, int] = {"world": 1, "renderer": 1, "trainer": 1}
+ALGORITHM_VERSIONS: Mapping[str, int] = {"world": 1, "renderer": 1, "trainer": TRAINER_VERSION}
 """Raised by one whenever a change to the engine changes what it makes from the same photo and settings."""
 
-_NO_TEXT_TO_IMAGE = (
-    "scaffold_gen needs a text-to-image model, and the preview engine has none: "
-    "use --engine full, or --scaffold_method single_image."
-)
+_NO_TEXT_TO_IMAGE = "stage 1 by scaffold_gen needs a text-to-image model, and the preview engine has none"
 
 CAPS = "caps"
 """The trajectory of the views above and below the scaffold's ring."""
@@ -54,6 +50,8 @@ class PreviewEngine:
 
     name = "preview"
     label = "synthesised preview"
+    remedy = "take --scaffold_method single_image, or --engine full for views made from text"
+    stage_weights = (8.0, 8.0, 60.0)
     licence = "No model weights: the engine is part of this program (MIT); its pictures derive from your photo alone."
 
     def __init__(self, preset: str, seed: int) -> None:
@@ -63,6 +61,11 @@ class PreviewEngine:
             )
         self._preset = PRESETS[preset]
         self._seed = seed
+        self._training = TrainerSettings(
+            gaussians=self._preset.gaussians,
+            iterations_half=self._preset.iterations_half,
+            iterations_full=self._preset.iterations_full,
+        )
         self._renderers = WorldRenderers()
         self.image_size = self._preset.image_size
         self.defaults = StageDefaults(
@@ -73,8 +76,13 @@ class PreviewEngine:
         )
 
     def describe(self) -> dict[str, Any]:
-        """The preset with all its values, the seed and the versions of the engine's algorithms."""
-        return {"preset": asdict(self._preset), "seed": self._seed, "algorithms": dict(ALGORITHM_VERSIONS)}
+        """The preset and the trainer's settings with all their values, the seed, the versions of the algorithms."""
+        return {
+            "preset": asdict(self._preset),
+            "training": asdict(self._training),
+            "seed": self._seed,
+            "algorithms": dict(ALGORITHM_VERSIONS),
+        }
 
     def check(self, stages: Sequence[int], scaffold_method: str, traj_prior: str) -> list[str]:  # noqa: ARG002
         """Empty unless stage 1 is to start from text. Every prior can be rendered: it is but a path of cameras."""
@@ -120,3 +128,7 @@ class PreviewEngine:
     def geometry(self) -> PreviewGeometry:
         """Gives points on the world's surfaces."""
         return PreviewGeometry(self._renderers)
+
+    def splat_trainer(self) -> PreviewTrainer:
+        """Fits Gaussians, as many and for as long as the preset says."""
+        return PreviewTrainer(self._training)

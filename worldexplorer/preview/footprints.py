@@ -1,11 +1,11 @@
 """Which pixels splats touch, and in which order: depth, blocks of the image, stripes of blocks.
 
-The image is cut into blocks of 4 x 4 pixels; a splat touches some blocks of some rows of blocks, those its ellipse reaches. Eight
-stripes of rows of blocks are independent of each other: each has its own list of splats, front to back, so that threads can share
-them and results do not depend on how many threads there are.
+The image is cut into blocks of 4 x 4 pixels; a splat touches some blocks of some rows of blocks, those its ellipse
+reaches. Eight stripes of rows of blocks are independent of each other: each has its own list of splats, front to back,
+so that threads can share them and results do not depend on how many threads there are.
 
 Example:
-    >>> order, footprints = footprints_of(project(rows, camera), width=256, height=256)
+    >>> order, footprints = footprints_of(project(rows, camera, ALONE), 256, 256, ALONE)
     >>> footprints.stripe_starts[-1] == len(footprints.members)
     True
 """
@@ -17,10 +17,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from worldexplorer.preview import threads as _threads
+from worldexplorer.preview import threads as _threads  # noqa: F401  before numba, which reads its settings on import
 from worldexplorer.preview.projection import HALF_HEIGHT, HALF_WIDTH, SLANT, SPLAT, Projection, X, Y
+from worldexplorer.preview.workers import Workers
 
-from numba import njit, prange  # isort: skip
+from numba import njit  # isort: skip
 
 SIDE = 4
 """Pixels a side of a block."""
@@ -48,7 +49,8 @@ class Footprints(NamedTuple):
         splats: [V, 12] float32.
         spans: [V, 2] int32 first and last row of blocks.
         row_starts: [V + 1] int64 where the rows of each splat begin in `extents`.
-        extents: [R, 2] int32 first and last block in a row that a splat touches; none where the last lies before the first.
+        extents: [R, 2] int32 first and last block in a row that a splat touches; none where the last lies before the
+            first.
         members: [M] int32 which splats each stripe has, front to back, stripe after stripe.
         stripe_starts: [9] int64 where each stripe begins in `members`.
     """
@@ -61,13 +63,16 @@ class Footprints(NamedTuple):
     stripe_starts: NDArray[np.int64]
 
 
-def footprints_of(projection: Projection, width: int, height: int) -> tuple[NDArray[np.int32], Footprints]:
+def footprints_of(
+    projection: Projection, width: int, height: int, workers: Workers
+) -> tuple[NDArray[np.int32], Footprints]:
     """Sort projected Gaussians.
 
     Args:
         projection: of C Gaussians.
         width: of the image, pixels.
         height: of the image, pixels.
+        workers: who work at it.
 
     Returns:
         [V] int32 which of the C show, front to back, and their footprints.
@@ -75,8 +80,7 @@ def footprints_of(projection: Projection, width: int, height: int) -> tuple[NDAr
     order = order_by_depth(projection.depths)
     splats, spans, row_starts = _gather(projection.splats, projection.spans, order)
     extents = np.empty((row_starts[-1], 2), np.int32)
-    with _threads.PARALLEL_REGION:
-        _find_extents(splats, spans, row_starts, (width + SIDE - 1) // SIDE, extents)
+    workers(_find_extents, splats, spans, row_starts, (width + SIDE - 1) // SIDE, extents)
     members, stripe_starts = _share_out(spans, height)
     return order, Footprints(splats, spans, row_starts, extents, members, stripe_starts)
 
@@ -128,9 +132,9 @@ def _gather(splats, spans, order):  # type: ignore[no-untyped-def]
     return ordered, block_spans, row_starts
 
 
-@njit(cache=True, parallel=True)
-def _find_extents(splats, spans, row_starts, columns, extents):  # type: ignore[no-untyped-def]
-    for i in prange(len(splats)):
+@njit(cache=True, nogil=True)
+def _find_extents(part, parts, splats, spans, row_starts, columns, extents):  # type: ignore[no-untyped-def]
+    for i in range(len(splats) * part // parts, len(splats) * (part + 1) // parts):
         for row in range(spans[i, 0], spans[i, 1] + 1):
             first, last = block_columns(splats[i], row, columns)
             extents[row_starts[i] + row - spans[i, 0], 0] = first
@@ -156,13 +160,15 @@ def block_columns(splat, row, columns):  # type: ignore[no-untyped-def]
     left = slant * at_left - half_width * np.sqrt(max(_ONE - left_share * left_share, _ZERO))
     # Centres of pixels lie between the edges.
     first = np.ceil(min(max(splat[X] + left - HALF_PIXEL - _ROUNDING, _ZERO), np.float32(SIDE * columns)))
-    last = np.floor(min(max(splat[X] + right - HALF_PIXEL + _ROUNDING, np.float32(-1.0)), np.float32(SIDE * columns - 1)))
+    last = np.floor(
+        min(max(splat[X] + right - HALF_PIXEL + _ROUNDING, np.float32(-1.0)), np.float32(SIDE * columns - 1))
+    )
     return np.int64(first) >> SIDE_BITS, np.int64(last) >> SIDE_BITS
 
 
 @njit(cache=True)
 def stripe_rows(stripe, height):  # type: ignore[no-untyped-def]
-    """The first and the last row of blocks of a stripe of an image."""
+    """The first and the last row of blocks of a stripe of an image; the last is before the first in tiny images."""
     block_rows = (height + SIDE - 1) // SIDE
     return stripe * block_rows // STRIPES, (stripe + 1) * block_rows // STRIPES - 1
 
@@ -186,12 +192,3 @@ def _share_out(spans, height):  # type: ignore[no-untyped-def]
             members[places[stripe]] = i
             places[stripe] += 1
     return members, starts
-
-
-@njit(cache=True)
-def stripe_of_part(part):  # type: ignore[no-untyped-def]
-    """The stripe to work at as the `part`-th: even ones, then odd ones.
-
-    A thread takes neighbouring parts, and what takes long lies together in an image.
-    """
-    return 2 * part if 2 * part < STRIPES else 2 * part - STRIPES + 1

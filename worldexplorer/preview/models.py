@@ -25,7 +25,9 @@ from worldexplorer.geometry.cameras import (
     pose,
     yaw_matrix,
 )
+from worldexplorer.preview.equirectangular import column_of, row_of
 from worldexplorer.preview.mesh import CUT_RATIO
+from worldexplorer.preview.range_map import CAMERA_HEIGHT
 from worldexplorer.preview.renderer import NEAR, WorldRenderer
 from worldexplorer.preview.world import World
 from worldexplorer.progress import Progress, part, silent
@@ -42,6 +44,9 @@ METRES_A_SCALED_UNIT = 0.5
 
 CAP_PITCH_DEG = 42.0
 CAP_COUNT = 5
+
+_FREE_SHARE = 0.9
+"""Of the range in a direction: how far out a camera may stand."""
 
 _GRAZING = 0.1
 """Cosine between the ray and a surface's normal below which a point is the less sure the smaller it is (84 degrees)."""
@@ -108,9 +113,16 @@ class PreviewDepth:
         self._renderers = renderers
 
     def depth(self, views: Views, world: EngineWorld | None, translation_scaling_factor: float) -> NDArray[np.float32]:
-        """[N, H, W] float32 z-depth in metres, of the world rather than of the pictures in `views`."""
+        """[N, H, W] float32 z-depth in metres, of the world rather than of the pictures in `views`.
+
+        A camera without room (behind a wall, or so close to it that its lens would touch) has the nearest depth
+        everywhere, whatever it sees.
+        """
         metres = _scaled(views.c2w, METRES_A_SCALED_UNIT * translation_scaling_factor)
-        return self._renderers.of(world).depth(metres, views.intrinsics, _side(views.images), silent)
+        depth = self._renderers.of(world).depth(metres, views.intrinsics, _side(views.images), silent)
+        assert isinstance(world, World)
+        depth[~has_room(world, metres[:, :3, 3])] = NEAR
+        return depth
 
 
 class PreviewGeometry:
@@ -138,6 +150,32 @@ class PreviewGeometry:
             confidence[view] = _confidence(seen)
             points[view] = seen @ from_first[view, :3, :3].T + from_first[view, :3, 3]
         return PointMaps(points=points, confidence=confidence, c2w=from_first)
+
+
+def has_room(world: World, places: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether cameras can stand at places [N, 3] (metres, world frame).
+
+    Both the place and the one at half its height above the floor must be free: a camera that rises over a hedge would
+    look down on what no view has seen.
+    """
+    lowered = places.copy()
+    lowered[:, 1] = (places[:, 1] - CAMERA_HEIGHT) / 2
+    return in_free_space(world, places) & in_free_space(world, lowered)
+
+
+def in_free_space(world: World, places: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether places [N, 3] (metres, world frame) lie in front of the surfaces that are seen from the origin.
+
+    The world has one range in every direction, so its free space is what lies nearer than that; the last tenth is kept
+    clear.
+    """
+    distance = np.linalg.norm(places, axis=1)
+    away = places / np.maximum(distance, np.finfo(np.float64).tiny)[:, None]
+    height, width = world.range_m.shape
+    rows = np.rint(row_of(np.arcsin(np.clip(away[:, 1], -1.0, 1.0)), height)).astype(np.int64)
+    columns = np.rint(column_of(np.arctan2(away[:, 0], -away[:, 2]), width)).astype(np.int64)
+    reach = world.range_m[np.clip(rows, 0, height - 1), columns % width]
+    return np.asarray(distance <= _FREE_SHARE * reach)
 
 
 def cap_views() -> Poses:

@@ -34,8 +34,8 @@ def pack(gaussians: Gaussians, seen_from: NDArray[np.floating] | None = None) ->
 
     Args:
         gaussians: of N Gaussians.
-        seen_from: [3] where the camera stands, in the Gaussians' frame; the colour coefficient is then the one that gives
-            the colour seen from there. Without it, colour that depends on the direction is left out.
+        seen_from: [3] where the camera stands, in the Gaussians' frame; the colour coefficient is then the one that
+            gives the colour seen from there. Without it, colour that depends on the direction is left out.
 
     Returns:
         [N, 14] float32.

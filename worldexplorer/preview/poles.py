@@ -27,6 +27,7 @@ _TREND_DEGREES = 8.0
 _TREND_REACH_DEGREES = 18.0
 _LARGEST_TREND = 28.0
 _CLEAR_DEGREES = 1.5
+_TIP_DEGREES = 1.5
 _UNSEEN_SKY = np.array([0.84, 0.90, 0.96])
 """An overcast sky's colour as a share of the photo's bright parts, where the photo shows no sky."""
 
@@ -82,7 +83,10 @@ def _fill_upper(colours: Floats, known: Mask, kind: _Border) -> None:
     texture = _blurred_by(_mirrored(colours, border, lowest, fade), away, degree)
     share = (1 - away) ** 2 * (1 + 2 * away)
     # Where sky or ceiling reaches the border, only sky or ceiling is mirrored, not what stands below it.
-    left_over = kind.wall_row[None, :] - (2 * border[None, :] - rows[:, None])
+    # Tips are thinner than the layout sees: keep some distance from them.
+    clear_row = scipy.ndimage.minimum_filter1d(kind.wall_row, 2 * round(_TIP_DEGREES * degree) + 1, mode="wrap")
+    clear_row = clear_row - round(_TIP_DEGREES * degree)
+    left_over = clear_row[None, :] - (2 * border[None, :] - rows[:, None])
     share = share * np.where(kind.seen[None, :], np.clip(left_over / (2 * degree), 0, 1), 1)
     share = np.where(distance > 0, cv2.blur(share.astype(np.float32), (round(2 * degree) | 1, 1)), 1)
     at_border = base[np.minimum(border, lowest), np.arange(width)]

@@ -61,9 +61,9 @@ class PreviewPreset:
 PRESETS: Mapping[str, PreviewPreset] = {
     preset.name: preset
     for preset in (
-        PreviewPreset("smoke", 128, 3, 15_000, 120, 60, num_images_for_vggt=12, heldout_views=4),
-        PreviewPreset("quick", 192, 4, 30_000, 300, 200, num_images_for_vggt=16, heldout_views=6),
-        PreviewPreset("default", 256, 6, 80_000, 800, 800, num_images_for_vggt=24, heldout_views=8),
-        PreviewPreset("quality", 384, 8, 150_000, 1000, 1200, num_images_for_vggt=32, heldout_views=12),
+        PreviewPreset("smoke", 128, 3, 15_000, 100, 400, num_images_for_vggt=12, heldout_views=8),
+        PreviewPreset("quick", 192, 4, 30_000, 200, 700, num_images_for_vggt=16, heldout_views=12),
+        PreviewPreset("default", 256, 6, 80_000, 400, 1600, num_images_for_vggt=24, heldout_views=24),
+        PreviewPreset("quality", 384, 8, 150_000, 500, 1800, num_images_for_vggt=32, heldout_views=24),
     )
 }

@@ -1,9 +1,9 @@
 """Gaussians to ellipses on the image, and gradients back: the perspective EWA projection of 3D Gaussian splatting.
 
-Source: Kerbl, Kopanas, Leimkühler, Drettakis, "3D Gaussian Splatting for Real-Time Radiance Field Rendering" (2023), after
-Zwicker, Pfister, van Baar, Gross, "EWA Splatting" (2002): the covariance goes through the Jacobian of the projection at
-the Gaussian's centre, a centre beyond the image's edge counting as no more than 0.3 half widths beyond it, and 0.3
-square pixels are added to it.
+Source: Kerbl, Kopanas, Leimkühler, Drettakis, "3D Gaussian Splatting for Real-Time Radiance Field Rendering" (2023),
+after Zwicker, Pfister, van Baar, Gross, "EWA Splatting" (2002): the covariance goes through the Jacobian of the
+projection at the Gaussian's centre, a centre beyond the image's edge counting as no more than 0.3 half widths beyond
+it, and 0.3 square pixels are added to it.
 
 Frames: rows (:mod:`worldexplorer.preview.parameters`) are in the world frame; cameras look along +z with x to the right
 and y down (OpenCV axes); positions on the image are in pixels, the pixel in row i, column j having its centre at
@@ -16,7 +16,7 @@ HALF_WIDTH sqrt(1 - (dy / HALF_HEIGHT)²) of the centre plus SLANT dy.
 
 Example:
     >>> camera = camera_of(c2w, intrinsics, width=256, height=256)
-    >>> projection = project(rows, camera)
+    >>> projection = project(rows, camera, ALONE)
     >>> seen = projection.indices[projection.depths > 0]
 """
 
@@ -31,8 +31,9 @@ from numpy.typing import ArrayLike, NDArray
 from worldexplorer.geometry.cameras import opengl_to_opencv, pixel_intrinsics
 from worldexplorer.preview import threads as _threads  # noqa: F401  before numba, which reads its settings on import
 from worldexplorer.preview.parameters import C0, COLOUR, LOG_SCALE, MEAN, OPACITY, PARAMETERS, QUATERNION
+from worldexplorer.preview.workers import Workers
 
-from numba import njit, prange  # isort: skip
+from numba import njit  # isort: skip
 
 X, Y, XX, XY, YY, LOG_OPACITY, RED, GREEN, BLUE, HALF_HEIGHT, HALF_WIDTH, SLANT = range(12)
 SPLAT = 12
@@ -60,8 +61,8 @@ class Camera:
     """A pinhole camera.
 
     Attributes:
-        matrix: [16] float64: world to camera, OpenCV axes (rotation by rows, then translation), then the focal lengths and
-            the principal point in pixels (x, y; x, y).
+        matrix: [16] float64: world to camera, OpenCV axes (rotation by rows, then translation), then the focal lengths
+            and the principal point in pixels (x, y; x, y).
         width: of the image, pixels.
         height: of the image, pixels.
         near: Gaussians whose centre is not further in front of the camera than this are left out.
@@ -108,26 +109,30 @@ def camera_of(c2w: ArrayLike, intrinsics: ArrayLike, width: int, height: int, ne
     return Camera(np.concatenate([rotation.ravel(), translation, lens]), width, height, near)
 
 
-def project(rows: NDArray[np.float32], camera: Camera) -> Projection:
+def project(rows: NDArray[np.float32], camera: Camera, workers: Workers) -> Projection:
     """The splats of those Gaussians that may show.
 
     Args:
         rows: [N, 14] Gaussians.
         camera: who looks.
+        workers: who work at it.
     """
     near_view = np.empty(len(rows), np.bool_)
-    with _threads.PARALLEL_REGION:
-        _select(rows, camera.matrix, camera.width, camera.height, camera.near, near_view)
-        indices = np.flatnonzero(near_view).astype(np.int32)
-        splats = np.empty((len(indices), SPLAT), np.float32)
-        depths = np.empty(len(indices), np.float32)
-        spans = np.empty((len(indices), 2), np.int32)
-        _project(rows, indices, camera.matrix, camera.width, camera.height, splats, depths, spans)
+    workers(_select, rows, camera.matrix, camera.width, camera.height, camera.near, near_view)
+    indices = np.flatnonzero(near_view).astype(np.int32)
+    splats = np.empty((len(indices), SPLAT), np.float32)
+    depths = np.empty(len(indices), np.float32)
+    spans = np.empty((len(indices), 2), np.int32)
+    workers(_project, rows, indices, camera.matrix, camera.width, camera.height, splats, depths, spans)
     return Projection(indices, splats, depths, spans)
 
 
 def project_backward(
-    rows: NDArray[np.float32], camera: Camera, seen: NDArray[np.int32], splat_gradients: NDArray[np.float32]
+    rows: NDArray[np.float32],
+    camera: Camera,
+    seen: NDArray[np.int32],
+    splat_gradients: NDArray[np.float32],
+    workers: Workers,
 ) -> NDArray[np.float32]:
     """The gradient of a loss by the Gaussians' parameters from its gradient by their splats.
 
@@ -136,18 +141,18 @@ def project_backward(
         camera: the one they were projected with.
         seen: [V] which Gaussians the gradients belong to.
         splat_gradients: [V, 9], as GRADIENTS says.
+        workers: who work at it.
 
     Returns:
         [V, 14] float32, in the columns of `rows`.
     """
     gradients = np.empty((len(seen), PARAMETERS), np.float32)
-    with _threads.PARALLEL_REGION:
-        _project_backward(rows, camera.matrix, camera.width, camera.height, seen, splat_gradients, gradients)
+    workers(_project_backward, rows, camera.matrix, camera.width, camera.height, seen, splat_gradients, gradients)
     return gradients
 
 
-@njit(cache=True, parallel=True, error_model="numpy")
-def _select(rows, camera, width, height, near, near_view):  # type: ignore[no-untyped-def]
+@njit(cache=True, nogil=True, error_model="numpy")
+def _select(part, parts, rows, camera, width, height, near, near_view):  # type: ignore[no-untyped-def]
     """Which Gaussians lie in front of the camera and may reach into the image: most do not, and this is quick to see.
 
     On the image no axis is longer than the longest one in space times a bound of the Jacobian's norm.
@@ -156,7 +161,7 @@ def _select(rows, camera, width, height, near, near_view):  # type: ignore[no-un
     ratio_x, ratio_y = _held_ratios(np.inf, np.inf, camera, width, height)
     other_x, other_y = _held_ratios(-np.inf, -np.inf, camera, width, height)
     norm = scale * math.sqrt(1.0 + max(ratio_x, -other_x) ** 2 + max(ratio_y, -other_y) ** 2)
-    for i in prange(len(rows)):
+    for i in range(len(rows) * part // parts, len(rows) * (part + 1) // parts):
         x, y, z = np.float64(rows[i, MEAN]), np.float64(rows[i, MEAN + 1]), np.float64(rows[i, MEAN + 2])
         depth = camera[6] * x + camera[7] * y + camera[8] * z + camera[11]
         near_view[i] = False
@@ -172,9 +177,9 @@ def _select(rows, camera, width, height, near, near_view):  # type: ignore[no-un
                 near_view[i] = beyond * beyond < _LONGEST_REACH * (length * length + BLUR)
 
 
-@njit(cache=True, parallel=True)
-def _project(rows, indices, camera, width, height, splats, depths, spans):  # type: ignore[no-untyped-def]
-    for i in prange(len(indices)):
+@njit(cache=True, nogil=True)
+def _project(part, parts, rows, indices, camera, width, height, splats, depths, spans):  # type: ignore[no-untyped-def]
+    for i in range(len(indices) * part // parts, len(indices) * (part + 1) // parts):
         depths[i] = _project_one(rows[indices[i]], camera, width, height, splats[i], spans[i])
 
 
@@ -194,8 +199,14 @@ def _project_one(row, camera, width, height, splat, span):  # type: ignore[no-un
     reach = 2.0 * math.log(opacity / LEAST_OPACITY)  # square of the Mahalanobis distance at which it stops counting
     half_height = math.sqrt(reach * yy)
     half_breadth = math.sqrt(reach * xx)
-    top, bottom = max(math.ceil(centre_y - half_height - 0.5), 0.0), min(math.floor(centre_y + half_height - 0.5), height - 1.0)
-    left, right = max(math.ceil(centre_x - half_breadth - 0.5), 0.0), min(math.floor(centre_x + half_breadth - 0.5), width - 1.0)
+    top, bottom = (
+        max(math.ceil(centre_y - half_height - 0.5), 0.0),
+        min(math.floor(centre_y + half_height - 0.5), height - 1.0),
+    )
+    left, right = (
+        max(math.ceil(centre_x - half_breadth - 0.5), 0.0),
+        min(math.floor(centre_x + half_breadth - 0.5), width - 1.0),
+    )
     if not (top <= bottom and left <= right):
         return 0.0
     determinant = xx * yy - xy * xy
@@ -228,7 +239,7 @@ def _in_camera(row, camera):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, error_model="numpy")
 def _held_ratios(x, y, camera, width, height):  # type: ignore[no-untyped-def]
-    """x / z and y / z, held within MARGIN half widths of the image's edges."""
+    """The ratios x / z and y / z, held within MARGIN half widths of the image's edges."""
     beyond_x = MARGIN * 0.5 * width / camera[12]
     beyond_y = MARGIN * 0.5 * height / camera[13]
     return (
@@ -306,10 +317,10 @@ def _covariance(axes, scales, camera, lens):  # type: ignore[no-untyped-def]
     )
 
 
-@njit(cache=True, parallel=True)
-def _project_backward(rows, camera, width, height, seen, splat_gradients, gradients):  # type: ignore[no-untyped-def]
-    for i in prange(len(seen)):
-        _project_one_backward(rows[seen[i]], camera, width, height, splat_gradients[i], gradients[i])
+@njit(cache=True, nogil=True)
+def _project_backward(part, parts, rows, camera, width, height, seen, sums, gradients):  # type: ignore[no-untyped-def]
+    for i in range(len(seen) * part // parts, len(seen) * (part + 1) // parts):
+        _project_one_backward(rows[seen[i]], camera, width, height, sums[i], gradients[i])
 
 
 @njit(cache=True, error_model="numpy")
@@ -364,7 +375,8 @@ def _project_one_backward(row, camera, width, height, splat_gradient, gradient):
     gradient[QUATERNION + 2] = 2.0 * (by_qy - along * qy) / length
     gradient[QUATERNION + 3] = 2.0 * (by_qz - along * qz) / length
 
-    # By the centre in the camera's frame. The axes on the image are as 1 / z, so their part is their gradient by log scale.
+    # By the centre in the camera's frame. The axes on the image are as 1 / z, so their part is their gradient by log
+    # scale.
     by_x = by_centre_x * camera[12] / z
     by_y = by_centre_y * camera[13] / z
     by_z = -(by_x * x + by_y * y + a_log_scale + b_log_scale + c_log_scale) / z

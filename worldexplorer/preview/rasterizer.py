@@ -1,11 +1,12 @@
 """Images of Gaussians on the CPU: front-to-back blending of splats, in numba.
 
-Source: Kerbl, Kopanas, Leimkühler, Drettakis, "3D Gaussian Splatting for Real-Time Radiance Field Rendering" (2023). Splats are
-blended in the order of their centres' depth; each has at most opacity 0.99 in a pixel and does not count under 1/255; a pixel is
-finished before the splat that would leave less than 1e-4 of the light behind it. The background is black.
+Source: Kerbl, Kopanas, Leimkühler, Drettakis, "3D Gaussian Splatting for Real-Time Radiance Field Rendering" (2023).
+Splats are blended in the order of their centres' depth; each has at most opacity 0.99 in a pixel and does not count
+under 1/255; a pixel is finished before the splat that would leave less than 1e-4 of the light behind it. The background
+is black.
 
-How: the sixteen pixels of a block (:mod:`worldexplorer.preview.footprints`) lie together in memory, first the one number
-of all of them, then the next, so that a splat is blended into a block in a few vector instructions.
+How: the sixteen pixels of a block (:mod:`worldexplorer.preview.footprints`) lie together in memory, first the one
+number of all of them, then the next, so that a splat is blended into a block in a few vector instructions.
 
 Example:
     >>> rendering = render(rows, camera)
@@ -28,7 +29,6 @@ from worldexplorer.preview.footprints import (
     STRIPES,
     Footprints,
     footprints_of,
-    stripe_of_part,
     stripe_rows,
 )
 from worldexplorer.preview.projection import (
@@ -45,8 +45,9 @@ from worldexplorer.preview.projection import (
     Y,
     project,
 )
+from worldexplorer.preview.workers import ALONE, Workers
 
-from numba import njit, prange  # isort: skip
+from numba import njit  # isort: skip
 
 FLAGS = {"contract", "nsz", "nnan", "ninf"}
 """What the compiler may assume of blending: numbers are finite, and a product and a sum may be rounded once."""
@@ -84,26 +85,25 @@ class Rendering:
     footprints: Footprints
 
 
-def render(rows: NDArray[np.float32], camera: Camera) -> Rendering:
+def render(rows: NDArray[np.float32], camera: Camera, workers: Workers = ALONE) -> Rendering:
     """The image that a camera takes of Gaussians.
 
     Args:
         rows: [N, 14] Gaussians, as :mod:`worldexplorer.preview.parameters` has them.
         camera: who looks.
+        workers: who work at it.
     """
-    projection = project(rows, camera)
-    order, footprints = footprints_of(projection, camera.width, camera.height)
+    projection = project(rows, camera, workers)
+    order, footprints = footprints_of(projection, camera.width, camera.height, workers)
     image = np.empty((3, camera.height, camera.width), np.float32)
     transmittance = np.empty((camera.height, camera.width), np.float32)
-    with _threads.PARALLEL_REGION:
-        _blend(footprints, image, transmittance)
+    workers(_blend, footprints, image, transmittance)
     return Rendering(image, transmittance, projection.indices[order], footprints)
 
 
-@njit(cache=True, parallel=True)
-def _blend(footprints, image, transmittance):  # type: ignore[no-untyped-def]
-    for part in prange(STRIPES):
-        stripe = stripe_of_part(part)
+@njit(cache=True, nogil=True)
+def _blend(part, parts, footprints, image, transmittance):  # type: ignore[no-untyped-def]
+    for stripe in range(part, STRIPES, parts):
         first, _ = stripe_rows(stripe, image.shape[1])
         _store(_blend_stripe(footprints, stripe, image.shape[1], image.shape[2]), first, image, transmittance)
 

@@ -4,8 +4,9 @@ With splats numbered front to back, C = sum_i c_i a_i T_i and T_(i+1) = T_i (1 -
 
     dL / d a_i = T_i (g . c_i) - rest_i / (1 - a_i),    rest_i = g . (colour from behind i) + dL/dT T
 
-with g the gradient by the pixel's colour and T its transmittance in the end. `rest` before the first splat is known from the image,
-and each splat takes its own part out of it: the way back walks front to back like the way there, and makes the same choices.
+with g the gradient by the pixel's colour and T its transmittance in the end. `rest` before the first splat is known
+from the image, and each splat takes its own part out of it: the way back walks front to back like the way there, and
+makes the same choices.
 
 Example:
     >>> seen, gradients = backward(rows, camera, rendering, by_image, by_transmittance)
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldexplorer.preview import threads as _threads  # noqa: F401  before numba, which reads its settings on import
-from worldexplorer.preview.footprints import HALF_PIXEL, LANES, SIDE, STRIPES, stripe_of_part, stripe_rows
+from worldexplorer.preview.footprints import HALF_PIXEL, LANES, SIDE, STRIPES, stripe_rows
 from worldexplorer.preview.projection import (
     BLUE,
     GRADIENTS,
@@ -43,8 +44,9 @@ from worldexplorer.preview.rasterizer import (
     Rendering,
     power_of_two,
 )
+from worldexplorer.preview.workers import ALONE, Workers
 
-from numba import njit, prange  # isort: skip
+from numba import njit  # isort: skip
 
 _STATE = 5 * LANES
 """Numbers of a block: transmittance, rest, and the gradient by red, green and blue of its pixels."""
@@ -56,6 +58,7 @@ def backward(
     rendering: Rendering,
     by_image: NDArray[np.float32],
     by_transmittance: NDArray[np.float32],
+    workers: Workers = ALONE,
 ) -> NDArray[np.float32]:
     """The gradient of a loss by the Gaussians that show.
 
@@ -65,34 +68,35 @@ def backward(
         rendering: what `render` made of these two.
         by_image: [3, H, W] float32, the loss's gradient by the image.
         by_transmittance: [H, W] float32, its gradient by the transmittance.
+        workers: who work at it.
 
     Returns:
         [V, 14] float32 gradients by the rows of the Gaussians `rendering.seen`.
     """
-    parts = np.empty((len(rendering.footprints.members), GRADIENTS), np.float32)
-    with _threads.PARALLEL_REGION:
-        _backward(rendering.footprints, rendering.image, rendering.transmittance, by_image, by_transmittance, parts)
-    sums = _add_parts(rendering.footprints.members, parts, len(rendering.seen))
-    return project_backward(rows, camera, rendering.seen, sums)
+    found = np.empty((len(rendering.footprints.members), GRADIENTS), np.float32)
+    workers(
+        _backward, rendering.footprints, rendering.image, rendering.transmittance, by_image, by_transmittance, found
+    )
+    sums = _add_up(rendering.footprints.members, found, len(rendering.seen))
+    return project_backward(rows, camera, rendering.seen, sums, workers)
 
 
 @njit(cache=True)
-def _add_parts(members, parts, count):  # type: ignore[no-untyped-def]
+def _add_up(members, found, count):  # type: ignore[no-untyped-def]
     """Add up what the stripes found of each splat, always from the top of the image to its bottom: [count, 9]."""
     sums = np.zeros((count, GRADIENTS), np.float32)
-    for part in range(len(members)):
+    for member in range(len(members)):
         for column in range(GRADIENTS):
-            sums[members[part], column] += parts[part, column]
+            sums[members[member], column] += found[member, column]
     return sums
 
 
-@njit(cache=True, parallel=True)
-def _backward(footprints, image, transmittance, by_image, by_transmittance, parts):  # type: ignore[no-untyped-def]
-    for part in prange(STRIPES):
-        stripe = stripe_of_part(part)
+@njit(cache=True, nogil=True)
+def _backward(part, parts, footprints, image, light, by_image, by_light, found):  # type: ignore[no-untyped-def]
+    for stripe in range(part, STRIPES, parts):
         first, last = stripe_rows(stripe, image.shape[1])
-        blocks = _load(first, last, image, transmittance, by_image, by_transmittance)
-        _backward_stripe(footprints, stripe, first, last, blocks, parts)
+        blocks = _load(first, last, image, light, by_image, by_light)
+        _backward_stripe(footprints, stripe, first, last, blocks, found)
 
 
 @njit(cache=True)
@@ -117,8 +121,8 @@ def _load(first_row, last_row, image, transmittance, by_image, by_transmittance)
 
 
 @njit(cache=True, fastmath=FLAGS, error_model="numpy")
-def _backward_stripe(footprints, stripe, first_row, last_row, blocks, parts):  # type: ignore[no-untyped-def]
-    """Write the sums of a stripe's splats over its blocks into their rows of `parts`."""
+def _backward_stripe(footprints, stripe, first_row, last_row, blocks, found):  # type: ignore[no-untyped-def]
+    """Write the sums of a stripe's splats over its blocks into their rows of `found`."""
     lanes = np.empty(GRADIENTS * LANES, np.float32)
     for member in range(footprints.stripe_starts[stripe], footprints.stripe_starts[stripe + 1]):
         i = footprints.members[member]
@@ -159,7 +163,7 @@ def _backward_stripe(footprints, stripe, first_row, last_row, blocks, parts):  #
                     lanes[6 * LANES + k] += weight * by_red
                     lanes[7 * LANES + k] += weight * by_green
                     lanes[8 * LANES + k] += weight * by_blue
-        sums = parts[member]
+        sums = found[member]
         for column in range(GRADIENTS):
             total = np.float32(0.0)
             for k in range(LANES):

@@ -20,10 +20,10 @@ from worldexplorer.context import StageContext
 from worldexplorer.engine import Images, Poses, World
 from worldexplorer.errors import DefectError, UserError
 from worldexplorer.geometry.cameras import yaw_degrees
+from worldexplorer.geometry.transforms import TRANSFORMS_NAME, Transforms, write_transforms
 from worldexplorer.pictures import frame_name, is_blank, write_pictures
 from worldexplorer.scaffold.poses import RingDeviation, ring_deviation
 from worldexplorer.scaffold.scaffold_file import ScaffoldFile, ScaffoldView, Source, write_scaffold
-from worldexplorer.geometry.transforms import TRANSFORMS_NAME, Transforms, write_transforms
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from worldexplorer.errors import DefectError
 from worldexplorer.geometry.cameras import normalised_intrinsics, pose, yaw_matrix
 from worldexplorer.geometry.gaussians import Gaussians
 from worldexplorer.geometry.ply import read_points
+from worldexplorer.geometry.transforms import HELDOUT_NAME, TRANSFORMS_NAME, read_transforms
 from worldexplorer.pictures import is_blank, read_pictures, write_pictures
 from worldexplorer.progress import part
 from worldexplorer.report.video import write_video
@@ -36,7 +37,6 @@ from worldexplorer.seeds import derive_seed
 from worldexplorer.splat.export import check_gaussians, export_gaussians
 from worldexplorer.splat.metrics import compare, psnr
 from worldexplorer.trajectory.scene import SCAFFOLD_VIEWS
-from worldexplorer.geometry.transforms import HELDOUT_NAME, TRANSFORMS_NAME, read_transforms
 
 TURNTABLE_FRAMES = 72
 TURNTABLE_RATE = 24

@@ -20,6 +20,13 @@ from worldexplorer.engine import Engine, Poses, Views, World
 from worldexplorer.errors import UserError
 from worldexplorer.geometry.cameras import normalised_intrinsics
 from worldexplorer.geometry.ply import write_points
+from worldexplorer.geometry.transforms import (
+    HELDOUT_NAME,
+    POINT_CLOUD_NAME,
+    TRANSFORMS_NAME,
+    Transforms,
+    write_transforms,
+)
 from worldexplorer.pictures import write_pictures
 from worldexplorer.progress import Progress, part
 from worldexplorer.seeds import derive_seed
@@ -47,13 +54,6 @@ from worldexplorer.trajectory.scene import (
     heldout_path,
     input_path,
     read_scaffold_views,
-)
-from worldexplorer.geometry.transforms import (
-    HELDOUT_NAME,
-    POINT_CLOUD_NAME,
-    TRANSFORMS_NAME,
-    Transforms,
-    write_transforms,
 )
 
 _LEAST_VGGT_IMAGES = 4
