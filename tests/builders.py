@@ -11,13 +11,14 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 from tiny_engine import TinyEngine
 
@@ -42,6 +43,17 @@ VOLATILE = frozenset(
     {"run_id", "attempt", "started_at", "finished_at", "seconds", "peak_memory_mib", "elapsed_seconds", "created_at"}
 )
 """What differs between two runs that made the same thing."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_waiting_for_the_disk() -> Iterator[None]:
+    """For modules that import it: nothing is forced onto the disk, where another program may be writing for seconds.
+
+    Processes die in these tests, but machines do not lose their power.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
 
 
 class SmallEngine(TinyEngine):
@@ -286,7 +298,7 @@ def together(work: Callable[[int], Any], count: int) -> list[Any]:
         barrier.wait()
         try:
             return work(number)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (the result of a caller that is to be compared)
             return error
 
     with ThreadPoolExecutor(count) as pool:

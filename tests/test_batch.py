@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import STAGES, SmallEngine, Workbench, photo_sample, run_jobs_here, small_engine
+from builders import (
+    STAGES,
+    SmallEngine,
+    Workbench,
+    no_waiting_for_the_disk,  # noqa: F401 (a fixture that is used without being named)
+    photo_sample,
+    run_jobs_here,
+    small_engine,
+)
 
 from worldexplorer import batch as module
 from worldexplorer import layout

@@ -6,7 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import STAGES, Workbench, flip_byte, photo_sample, picture, toy_room, toy_rooms, write_views
+from builders import (
+    STAGES,
+    Workbench,
+    flip_byte,
+    no_waiting_for_the_disk,  # noqa: F401 (a fixture that is used without being named)
+    photo_sample,
+    picture,
+    toy_room,
+    toy_rooms,
+    write_views,
+)
 
 from worldexplorer.config import RunConfig
 from worldexplorer.context import Outcome, StageContext

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import Workbench, canonical_tree, photo_sample, toy_rooms, write_views
+from builders import (
+    Workbench,
+    canonical_tree,
+    no_waiting_for_the_disk,  # noqa: F401 (a fixture that is used without being named)
+    photo_sample,
+    toy_rooms,
+    write_views,
+)
 from PIL import Image
 
 from worldexplorer import extras, layout

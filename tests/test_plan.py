@@ -4,7 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
-from builders import STAGES, SmallEngine, Workbench, photo_sample, toy_rooms
+from builders import (
+    STAGES,
+    SmallEngine,
+    Workbench,
+    no_waiting_for_the_disk,  # noqa: F401 (a fixture that is used without being named)
+    photo_sample,
+    toy_rooms,
+)
 
 from worldexplorer import layout
 from worldexplorer.decision import Action

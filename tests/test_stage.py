@@ -12,7 +12,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builders import STAGES, SmallEngine, Workbench, flip_byte, toy_room, toy_rooms
+from builders import (
+    STAGES,
+    SmallEngine,
+    Workbench,
+    flip_byte,
+    no_waiting_for_the_disk,  # noqa: F401 (a fixture that is used without being named)
+    toy_room,
+    toy_rooms,
+)
 from faulty_storage import Moment, WatchedStorage
 
 from worldexplorer import layout

@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import STAGES, Workbench, canonical_tree, photo_sample, together, toy_rooms
+from builders import (
+    STAGES,
+    Workbench,
+    canonical_tree,
+    no_waiting_for_the_disk,  # noqa: F401 (a fixture that is used without being named)
+    photo_sample,
+    together,
+    toy_rooms,
+)
 
 from worldexplorer import __version__, layout
 from worldexplorer.context import Outcome, StageContext

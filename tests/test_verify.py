@@ -5,7 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from builders import STAGES, SmallEngine, Workbench, canonical_tree, flip_byte, toy_rooms
+from builders import (
+    STAGES,
+    SmallEngine,
+    Workbench,
+    canonical_tree,
+    flip_byte,
+    no_waiting_for_the_disk,  # noqa: F401 (a fixture that is used without being named)
+    toy_rooms,
+)
 from faulty_storage import Moment, WatchedStorage
 
 from worldexplorer import layout

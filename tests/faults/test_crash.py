@@ -14,7 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import RememberedRooms, Workbench, canonical_tree, flip_byte
+from builders import (
+    RememberedRooms,
+    Workbench,
+    canonical_tree,
+    flip_byte,
+    no_waiting_for_the_disk,  # noqa: F401 (a fixture that is used without being named)
+)
 from faulty_storage import Crash, Moment, WatchedStorage, crash_at, crash_moments, note, thinned
 
 from worldexplorer.config import RunConfig

@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import STAGES, RememberedRooms, Workbench, canonical_tree, failures, together
+from builders import (
+    STAGES,
+    RememberedRooms,
+    Workbench,
+    canonical_tree,
+    failures,
+    no_waiting_for_the_disk,  # noqa: F401 (a fixture that is used without being named)
+    together,
+)
 from faulty_storage import Moment, WatchedStorage, crash_moments, note, thinned
 
 from worldexplorer import layout
@@ -109,8 +117,9 @@ def test_the_same_batch_inside_itself(folder: Path, rooms: RememberedRooms) -> N
 def test_a_forced_batch_inside_one_with_other_settings(folder: Path, rooms: RememberedRooms) -> None:
     """Whatever of the first batch is still to come, it spoils nothing of what the forced one has made."""
     bench = Workbench(folder)
-    forced = bench.config(translation_scaling_factor=10.0, force=True)
-    both = Interleaving(bench, rooms, held=bench.config(), inside=forced)
+    stages = (1, 2)
+    forced = bench.config(translation_scaling_factor=10.0, force=True, only_stages=stages)
+    both = Interleaving(bench, rooms, held=bench.config(only_stages=stages), inside=forced)
     for moment in both.moments:
         held, inside = both.at(moment)
         assert inside["success"] == 1, moment
@@ -124,11 +133,11 @@ def test_a_forced_batch_inside_one_with_other_settings(folder: Path, rooms: Reme
 def test_what_a_late_publish_removes_is_noticed_and_made_again(folder: Path, rooms: RememberedRooms) -> None:
     """Scale 3 is replaced by 10 while another run replaces that by 3 again: files come, go and come back."""
     bench = Workbench(folder)
-    back = bench.config(translation_scaling_factor=3.0, force=True)
+    back = bench.config(translation_scaling_factor=3.0, force=True, only_stages=(2,))
     both = Interleaving(
         bench,
         rooms,
-        held=bench.config(translation_scaling_factor=10.0, force=True),
+        held=bench.config(translation_scaling_factor=10.0, force=True, only_stages=(2,)),
         inside=back,
         prepare=lambda: bench.batch(definitions=rooms.definitions),
     )

@@ -14,8 +14,8 @@ from scipy.spatial.transform import Rotation
 
 from worldexplorer.errors import DefectError, UserError
 from worldexplorer.geometry.cameras import normalised_intrinsics
-from worldexplorer.scaffold.poses import scaffold_poses
 from worldexplorer.geometry.transforms import Transforms, json_path, read_transforms, write_transforms
+from worldexplorer.scaffold.poses import scaffold_poses
 
 steady = settings(deadline=None, derandomize=True)
 

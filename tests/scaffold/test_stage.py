@@ -9,7 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builders import SmallEngine, Workbench, photo_sample, picture, write_views
+from builders import (
+    SmallEngine,
+    Workbench,
+    no_waiting_for_the_disk,  # noqa: F401 (a fixture that is used without being named)
+    photo_sample,
+    picture,
+    write_views,
+)
 from PIL import Image
 from tiny_engine import SIZE, TinyEngine, box_views
 

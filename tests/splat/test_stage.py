@@ -8,7 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builders import SmallEngine, Workbench
+from builders import (
+    SmallEngine,
+    Workbench,
+    no_waiting_for_the_disk,  # noqa: F401 (a fixture that is used without being named)
+)
 from tiny_engine import SIZE, box_views
 
 from worldexplorer.engine import SplatScene, TrainingResult

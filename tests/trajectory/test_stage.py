@@ -9,7 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builders import SmallEngine, Workbench, photo_sample
+from builders import (
+    SmallEngine,
+    Workbench,
+    no_waiting_for_the_disk,  # noqa: F401 (a fixture that is used without being named)
+    photo_sample,
+)
 from tiny_engine import HALF_WIDTH, SIZE, TinyEngine, box_views
 
 from worldexplorer import layout

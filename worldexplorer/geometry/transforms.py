@@ -20,7 +20,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias, TypeVar
 
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -34,8 +34,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from worldexplorer.engine import Poses
-
+Poses: TypeAlias = "NDArray[np.float64]"
 TRANSFORMS_NAME = "transforms.json"
 HELDOUT_NAME = "heldout.json"
 POINT_CLOUD_NAME = "vggt_pcl.ply"

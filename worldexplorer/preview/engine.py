@@ -84,7 +84,7 @@ class PreviewEngine:
             "algorithms": dict(ALGORITHM_VERSIONS),
         }
 
-    def check(self, stages: Sequence[int], scaffold_method: str, traj_prior: str) -> list[str]:  # noqa: ARG002
+    def check(self, stages: Sequence[int], scaffold_method: str, traj_prior: str) -> list[str]:
         """Empty unless stage 1 is to start from text. Every prior can be rendered: it is but a path of cameras."""
         if 1 in stages and scaffold_method == "scaffold_gen":
             return [_NO_TEXT_TO_IMAGE]
@@ -113,7 +113,7 @@ class PreviewEngine:
             progress=silent,
         )
 
-    def extra_trajectories(self, translation_scaling_factor: float) -> Mapping[str, Poses]:  # noqa: ARG002
+    def extra_trajectories(self, translation_scaling_factor: float) -> Mapping[str, Poses]:
         """The cap views; at the origin, whatever the scale."""
         return {CAPS: cap_views()}
 

@@ -85,36 +85,32 @@ def footprints_of(
     return order, Footprints(splats, spans, row_starts, extents, members, stripe_starts)
 
 
-@njit(cache=True)
-def order_by_depth(depths):  # type: ignore[no-untyped-def]
-    """Which of [N] float32 depths are positive, nearest first, equal ones in their order: [V] int32.
+def order_by_depth(depths: NDArray[np.float32]) -> NDArray[np.int32]:
+    """Which of [N] depths are positive, nearest first, equal ones in their order: [V]."""
+    order: NDArray[np.int32] = _radix_sort(depths.view(np.uint32), np.flatnonzero(depths > 0.0).astype(np.int32))
+    return order
 
-    A radix sort in three passes over the bits, whose order is that of the numbers since these are positive.
+
+@njit(cache=True)
+def _radix_sort(bits, chosen):  # type: ignore[no-untyped-def]
+    """Sort the indices `chosen` by the bits of positive float32 numbers, whose order is that of the numbers.
+
+    Three passes over eleven bits each, the lowest first, every one stable.
     """
-    count = 0
-    for i in range(len(depths)):
-        count += depths[i] > 0.0
-    order, other_order = np.empty(count, np.int32), np.empty(count, np.int32)
-    keys, other_keys = np.empty(count, np.uint32), np.empty(count, np.uint32)
-    bits = depths.view(np.uint32)
-    starts = np.zeros((3, 2049), np.int64)
-    n = 0
-    for i in range(len(depths)):
-        if depths[i] > 0.0:
-            key = bits[i]
-            order[n], keys[n] = i, key
-            n += 1
-            for digit in range(3):
-                starts[digit, 1 + ((key >> np.uint32(11 * digit)) & np.uint32(2047))] += 1
+    count = len(chosen)
+    order, other_order = chosen.copy(), np.empty(count, np.int32)
     for digit in range(3):
-        places = np.cumsum(starts[digit])
+        shift = np.uint32(11 * digit)
+        places = np.zeros(2049, np.int64)
         for i in range(count):
-            value = (keys[i] >> np.uint32(11 * digit)) & np.uint32(2047)
-            place = places[value]
+            places[1 + ((bits[order[i]] >> shift) & np.uint32(2047))] += 1
+        for value in range(2048):
+            places[value + 1] += places[value]
+        for i in range(count):
+            value = (bits[order[i]] >> shift) & np.uint32(2047)
+            other_order[places[value]] = order[i]
             places[value] += 1
-            other_order[place], other_keys[place] = order[i], keys[i]
         order, other_order = other_order, order
-        keys, other_keys = other_keys, keys
     return order
 
 
@@ -125,7 +121,8 @@ def _gather(splats, spans, order):  # type: ignore[no-untyped-def]
     block_spans = np.empty((len(order), 2), np.int32)
     row_starts = np.zeros(len(order) + 1, np.int64)
     for i in range(len(order)):
-        ordered[i] = splats[order[i]]
+        for column in range(SPLAT):
+            ordered[i, column] = splats[order[i], column]
         first, last = spans[order[i], 0] >> SIDE_BITS, spans[order[i], 1] >> SIDE_BITS
         block_spans[i, 0], block_spans[i, 1] = first, last
         row_starts[i + 1] = row_starts[i] + last - first + 1
@@ -179,12 +176,14 @@ def _share_out(spans, height):  # type: ignore[no-untyped-def]
     stripe_of = np.empty((height + SIDE - 1) // SIDE, np.int64)
     for stripe in range(STRIPES):
         first, last = stripe_rows(stripe, height)
-        stripe_of[first : last + 1] = stripe
+        for row in range(first, last + 1):
+            stripe_of[row] = stripe
     starts = np.zeros(STRIPES + 1, np.int64)
     for i in range(len(spans)):
         for stripe in range(stripe_of[spans[i, 0]], stripe_of[spans[i, 1]] + 1):
             starts[stripe + 1] += 1
-    starts = np.cumsum(starts)
+    for stripe in range(STRIPES):
+        starts[stripe + 1] += starts[stripe]
     members = np.empty(starts[STRIPES], np.int32)
     places = starts.copy()
     for i in range(len(spans)):

@@ -115,8 +115,7 @@ def _blend_stripe(footprints, stripe, height, width):  # type: ignore[no-untyped
     A finished pixel's transmittance is kept with a minus sign, so that nothing can be blended into it any more.
     """
     first_row, last_row = stripe_rows(stripe, height)
-    blocks = np.zeros((last_row - first_row + 1, (width + SIDE - 1) // SIDE, _STATE), np.float32)
-    blocks[:, :, :LANES] = ONE
+    blocks = new_blocks(last_row - first_row + 1, (width + SIDE - 1) // SIDE, _STATE)
     for member in range(footprints.stripe_starts[stripe], footprints.stripe_starts[stripe + 1]):
         i = footprints.members[member]
         splat, top, bottom = footprints.splats[i], footprints.spans[i, 0], footprints.spans[i, 1]
@@ -142,6 +141,17 @@ def _blend_stripe(footprints, stripe, height, width):  # type: ignore[no-untyped
                     block[LANES + k] += weight * red
                     block[2 * LANES + k] += weight * green
                     block[3 * LANES + k] += weight * blue
+    return blocks
+
+
+@njit(cache=True)
+def new_blocks(rows, columns, numbers):  # type: ignore[no-untyped-def]
+    """Blocks before the first splat: [rows, columns, numbers], all zero but the transmittance, which is first."""
+    blocks = np.zeros((rows, columns, numbers), np.float32)
+    for row in range(rows):
+        for column in range(columns):
+            for k in range(LANES):
+                blocks[row, column, k] = ONE
     return blocks
 
 

@@ -42,6 +42,7 @@ from worldexplorer.preview.rasterizer import (
     LOG_MOST_OPACITY,
     ONE,
     Rendering,
+    new_blocks,
     power_of_two,
 )
 from worldexplorer.preview.workers import ALONE, Workers
@@ -103,8 +104,7 @@ def _backward(part, parts, footprints, image, light, by_image, by_light, found):
 def _load(first_row, last_row, image, transmittance, by_image, by_transmittance):  # type: ignore[no-untyped-def]
     """A stripe's blocks before the first splat."""
     height, width = transmittance.shape
-    blocks = np.zeros((last_row - first_row + 1, (width + SIDE - 1) // SIDE, _STATE), np.float32)
-    blocks[:, :, :LANES] = ONE
+    blocks = new_blocks(last_row - first_row + 1, (width + SIDE - 1) // SIDE, _STATE)
     for block_row in range(blocks.shape[0]):
         for y in range(min(SIDE, height - SIDE * (first_row + block_row))):
             row = SIDE * (first_row + block_row) + y
@@ -129,7 +129,8 @@ def _backward_stripe(footprints, stripe, first_row, last_row, blocks, found):  #
         splat, top, bottom = footprints.splats[i], footprints.spans[i, 0], footprints.spans[i, 1]
         red, green, blue = splat[RED], splat[GREEN], splat[BLUE]
         xx, xy, yy, log_opacity = splat[XX], splat[XY], splat[YY], splat[LOG_OPACITY]
-        lanes[:] = np.float32(0.0)
+        for k in range(GRADIENTS * LANES):
+            lanes[k] = np.float32(0.0)
         for row in range(max(top, first_row), min(bottom, last_row) + 1):
             extent = footprints.extents[footprints.row_starts[i] + row - top]
             y = np.float32(SIDE * row) + HALF_PIXEL - splat[Y]

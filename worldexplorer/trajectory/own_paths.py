@@ -29,9 +29,9 @@ from worldexplorer.geometry.rotations import (
     nearest_rotation,
     quaternion_to_matrix,
 )
+from worldexplorer.geometry.transforms import TRANSFORMS_NAME, Row, read_checked
 from worldexplorer.scaffold.poses import VIEW_COUNT, ring_deviation
 from worldexplorer.trajectory.paths import Parameters, Trajectory
-from worldexplorer.geometry.transforms import TRANSFORMS_NAME, Row, read_checked
 
 if TYPE_CHECKING:
     from worldexplorer.engine import Poses
@@ -133,7 +133,8 @@ class _TrajectoryFile(BaseModel):
 
 
 def _place(name: str) -> tuple[int, str]:
-    return (PUBLISHED_TRAJECTORIES.index(name), "") if name in PUBLISHED_TRAJECTORIES else (len(PUBLISHED_TRAJECTORIES), name)
+    known = PUBLISHED_TRAJECTORIES
+    return (known.index(name), "") if name in known else (len(known), name)
 
 
 def _ordered_poses(file: _TrajectoryFile, path: Path) -> Poses:
