@@ -26,6 +26,8 @@ from worldexplorer.config import BatchConfig, RunConfig
 from worldexplorer.preview.panorama import panorama_truth_psnr
 from worldexplorer.preview.world import World
 
+_PHOTO_ASPECT = 4 / 3
+"""Width over height of the demo photos that were cut from panoramas."""
 DEMO = Path(__file__).parents[1] / "examples" / "demo"
 
 
@@ -59,13 +61,12 @@ def _print(summary: dict[str, Any], output: Path, preset: str) -> None:
         table.add_column(column)
     for column in ("train dB", "held-out dB", "SSIM", "gradient energy", "photo's view dB", "truth dB in / out"):
         table.add_column(column, justify="right")
-    truths = {
-        (entry["index"], entry["variant"]): DEMO / entry["panorama"]
-        for entry in json.loads((DEMO / "truth" / "truth.json").read_text())["panoramas"]
-    }
+    truth = json.loads((DEMO / "truth" / "truth.json").read_text())
+    truths = {(entry["index"], entry["variant"]): DEMO / entry["panorama"] for entry in truth["panoramas"]}
+    hfov = truth["photo_horizontal_fov_degrees"]
     for entry in summary["results"]:
         metrics, seconds = entry["metrics"], entry["seconds"]
-        truth = truths.get((entry["index"], entry["variant"]))
+        panorama = truths.get((entry["index"], entry["variant"]))
         table.add_row(
             f"{entry['index']} {entry['variant']}: {entry['status']}",
             *(f"{seconds.get(stage, float('nan')):.1f}" for stage in ("scaffold", "trajectory", "splat")),
@@ -75,7 +76,7 @@ def _print(summary: dict[str, Any], output: Path, preset: str) -> None:
                 f"{metrics.get(name, float('nan')):.3g}"
                 for name in ("psnr_train", "psnr_heldout", "ssim_heldout", "gradient_energy_heldout", "psnr_input_view")
             ),
-            _truth(output, entry, truth) if truth is not None else "-",
+            _truth(output, entry, panorama, hfov) if panorama is not None else "-",
         )
     console = Console(width=160)
     console.print(table)
@@ -85,11 +86,11 @@ def _print(summary: dict[str, Any], output: Path, preset: str) -> None:
     )
 
 
-def _truth(output: Path, entry: dict[str, Any], truth: Path) -> str:
+def _truth(output: Path, entry: dict[str, Any], truth: Path, hfov: float) -> str:
     folder = output / layout.job_folder(layout.JobId(entry["index"], entry["variant"])) / layout.SCAFFOLD_WORLD
     with Image.open(truth) as image:
-        found = panorama_truth_psnr(World.load(folder), np.asarray(image.convert("RGB")))
-    return " / ".join(f"{value:.1f}" for value in found.values())
+        found = panorama_truth_psnr(World.load(folder), np.asarray(image.convert("RGB")), hfov, _PHOTO_ASPECT)
+    return f"{found['inside']:.1f} / {found['outside']:.1f}"
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def test_a_job_tells_what_it_does_in_order(batch: Batch) -> None:
 
 def test_log_lines_come_across_without_tokens(batch: Batch) -> None:
     lines = [event for event in batch.events if isinstance(event, LogLine)]
-    assert LogLine("WARNING", "training with [redacted]") in lines
+    assert LogLine("WARNING", "training with [redacted]", "photorealistic/index_0003 splat") in lines
 
 
 def test_a_killed_process_is_a_failure_of_the_machine(batch: Batch) -> None:

@@ -93,7 +93,7 @@ def discard_attempt(storage: Storage, job: JobId, name: str) -> None:
 def discard_dead_attempts(storage: Storage, job: JobId, stage: str) -> None:
     """Remove every attempt at a stage whose owner is gone."""
     folder = _local_attempts(storage, job)
-    for candidate in sorted([*folder.glob(f"{stage}-*"), *folder.glob(f"{_UNNAMED}{stage}-*")]):
+    for candidate in _attempts(folder, f"{stage}-", f"{_UNNAMED}{stage}-"):
         lock = _try_lock(candidate)
         if lock is not None:
             try:
@@ -104,9 +104,18 @@ def discard_dead_attempts(storage: Storage, job: JobId, stage: str) -> None:
             _remove_rubbish(storage, job, candidate)
 
 
+def _attempts(folder: Path, *prefixes: str) -> list[Path]:
+    """The attempts whose names begin so, in order; none where another run has just removed the empty folder."""
+    try:
+        names = os.listdir(folder)  # noqa: PTH208 (Path.iterdir and Path.glob may fail halfway for that reason)
+    except FileNotFoundError:
+        return []
+    return [folder / name for name in sorted(names) if name.startswith(prefixes)]
+
+
 def _take_over(folder: Path, prefix: str, committed: str) -> tuple[str, int] | None:
     """Name and lock of a dead process's attempt."""
-    for candidate in sorted(folder.glob(f"{prefix}*")):
+    for candidate in _attempts(folder, prefix):
         lock = _try_lock(candidate) if candidate.name != committed else None
         if lock is not None:
             _logger.info("going on with what an interrupted run left in %s", candidate.name)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Collection, Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,10 +82,14 @@ def prepare_batch(run: RunConfig, load: EngineLoader = load_engine) -> PreparedB
     require_jobs(jobs, dataset)
     engine = load(run.batch)
     storage = open_storage(run.batch.output_base)
+    root = storage.local_root()
+    if root is not None and root.exists() and not root.is_dir():
+        raise UsageError("output_base is a file", where=str(root), remedy="give a folder with --output_base")
     for job in jobs.jobs:
         for definition in DEFINITIONS:
             if definition.number in run.batch.only_stages:
                 definition.settings(job, run, engine)  # refuses settings that cannot be, before anything is written
+    jobs = replace(jobs, warnings=(*dataset.warnings, *jobs.warnings))
     plan = make_plan(storage, run, jobs, engine, new_run_id(), DEFINITIONS)
     return PreparedBatch(run, dataset, engine, storage, plan, load)
 
@@ -177,7 +181,7 @@ def _announce(prepared: PreparedBatch, finished: Sequence[JobPlan], listener: Ca
     """Tell how the run begins, what is odd about the data set, and which jobs have nothing left to do."""
     plan = prepared.plan
     listener(BatchStarted(plan.run_id, len(plan.jobs), len(finished), prepared.engine.label))
-    for warning in (*prepared.dataset.warnings, *plan.file.warnings):
+    for warning in plan.file.warnings:
         listener(LogLine("WARNING", warning))
     for one in finished:
         _report_finished(prepared.storage, prepared.run, one, listener)

@@ -66,10 +66,11 @@ class JobFinished:
 
 @dataclass(frozen=True)
 class LogLine:
-    """A log record worth showing."""
+    """A log record worth showing; `work` names the job and stage it belongs to, if any."""
 
     level: str
     text: str
+    work: str = ""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,9 @@ import os
 import re
 import traceback
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import TracebackType
 
 _TAIL_LINES = 40
@@ -22,6 +25,24 @@ _SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|API_?KEY|CREDENTIAL", re.IGNOR
 _LEAST_SECRET_CHARACTERS = 8  # shorter values are switches, and would black out ordinary words
 _HIDDEN = "[redacted]"
 PACKAGE = "worldexplorer"
+
+
+_work: ContextVar[str] = ContextVar("worldexplorer-work", default="")
+
+
+@contextmanager
+def working_on(what: str) -> Iterator[None]:
+    """Name the job and stage that lines logged in the block belong to."""
+    token = _work.set(what)
+    try:
+        yield
+    finally:
+        _work.reset(token)
+
+
+def current_work() -> str:
+    """The job and stage at hand, empty outside of any."""
+    return _work.get()
 
 
 def redact(text: str) -> str:

@@ -37,7 +37,7 @@ from worldexplorer.errors import (
 )
 from worldexplorer.fingerprint import canonical_json
 from worldexplorer.inputs import RecordedInputs
-from worldexplorer.log import LogTail, redact
+from worldexplorer.log import LogTail, redact, working_on
 from worldexplorer.measure import Measurement
 from worldexplorer.progress import Progress
 from worldexplorer.publish import clear_failure, publish
@@ -101,7 +101,7 @@ class StageRunner:
     def run(self, job: Job, stage: str, progress: Progress) -> StageRecord:
         """Bring one stage of one job to its commit; StageFailedError, Cancelled."""
         retries: list[Retry] = []
-        with LogTail() as tail, Measurement() as cost:
+        with working_on(f"{job.id} {stage}"), LogTail() as tail, Measurement() as cost:
             try:
                 record = self._bring(job, stage, progress, cost, retries)
                 clear_failure(self._storage, job.id, stage)

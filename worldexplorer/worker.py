@@ -27,7 +27,7 @@ from worldexplorer.engines import load_engine
 from worldexplorer.errors import InfrastructureError
 from worldexplorer.events import Event, JobFinished, JobStarted, LogLine, StageFinished
 from worldexplorer.job import run_job
-from worldexplorer.log import PACKAGE, redact
+from worldexplorer.log import PACKAGE, current_work, redact
 from worldexplorer.stage import StageRunner
 from worldexplorer.storage import Storage, open_storage
 
@@ -234,4 +234,4 @@ class _Forwarder(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send one record."""
-        self._send(LogLine(record.levelname, redact(record.getMessage())))
+        self._send(LogLine(record.levelname, redact(record.getMessage()), current_work()))

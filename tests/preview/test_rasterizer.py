@@ -158,7 +158,7 @@ def test_one_gaussian_has_its_closed_form() -> None:
 def test_gradients_are_those_of_the_definition() -> None:
     """All fourteen parameters, against central differences in float64; the choices of which splats count held still."""
     view = a_view(26, 22)
-    rows = some_rows(40, view, seed=5, scale=0.25)
+    rows = some_rows(18, view, seed=5, scale=0.25)
     rows[::5, OPACITY] = 6.0
     random = np.random.default_rng(6)
     by_image = random.normal(size=(3, view.height, view.width)).astype(np.float32)
@@ -180,7 +180,7 @@ def test_gradients_are_those_of_the_definition() -> None:
 
     assert truth.capped.any(), "some opacities are at their cap"
     assert (0.5 + C0 * rows[:, COLOUR:] < 0.0).any(), "some colours are at zero"
-    assert len(rendering.seen) > 30
+    assert len(rendering.seen) > 12
     for column in range(14):
         error = np.linalg.norm(found[:, column] - expected[:, column]) / np.linalg.norm(expected[:, column])
         assert error < 2.5e-3, f"parameter {column}: {error}"

@@ -102,7 +102,7 @@ def _totals_line(prepared: PreparedBatch) -> str:
 
 
 def _warnings(prepared: PreparedBatch) -> list[str]:
-    return [*prepared.dataset.warnings, *prepared.plan.file.warnings]
+    return list(prepared.plan.file.warnings)
 
 
 def _without(one: JobPlan, stage: str) -> Text:

@@ -20,7 +20,7 @@ from typing import Any, Protocol, TextIO
 from worldexplorer.cli.estimate import TimeLeft, clock_text
 from worldexplorer.cli.output import LineWriter, one_line
 from worldexplorer.cli.rich_reporter import RichReporter
-from worldexplorer.cli.wording import batch_line, failure_line, stage_line
+from worldexplorer.cli.wording import batch_line, failure_line, labelled, stage_line
 from worldexplorer.events import (
     BatchFinished,
     BatchStarted,
@@ -101,7 +101,7 @@ class TextReporter:
             case JobFinished():
                 self._finish(event)
             case LogLine():
-                self._write(f"{event.level} {event.text}")
+                self._write(f"{event.level} {labelled(event)}")
             case BatchFinished():
                 pass  # the table that follows says it all
 
@@ -188,7 +188,7 @@ class JsonReporter:
                 self._percents.pop(event.job, None)
                 self._finish(event)
             case LogLine():
-                self._write("log", level=event.level, text=event.text)
+                self._write("log", level=event.level, work=event.work, text=event.text)
             case BatchFinished():
                 self._write("summary", **summary_facts(event.summary))
 

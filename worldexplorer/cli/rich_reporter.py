@@ -17,7 +17,7 @@ from rich.text import Text
 
 from worldexplorer.cli.estimate import NO_ESTIMATE, TimeLeft, clock_text
 from worldexplorer.cli.output import PlainConsole, one_line, plain
-from worldexplorer.cli.wording import batch_line, failure_line, stage_line
+from worldexplorer.cli.wording import batch_line, failure_line, labelled, stage_line
 from worldexplorer.config import STAGE_NAMES
 from worldexplorer.events import (
     BatchStarted,
@@ -74,7 +74,8 @@ class RichReporter:
             case JobFinished():
                 self._finish(event)
             case LogLine():
-                self._print(event.text if event.level == "INFO" else f"{event.level} {event.text}", _style(event.level))
+                text = labelled(event)
+                self._print(text if event.level == "INFO" else f"{event.level} {text}", _style(event.level))
             case _:
                 pass
         self._show_batch()

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from worldexplorer.cli.estimate import duration_text
-from worldexplorer.events import BatchStarted, StageFinished
+from worldexplorer.events import BatchStarted, LogLine, StageFinished
 from worldexplorer.records import StageRecord
 
 QUALITY_METRICS = ("psnr_train", "psnr_heldout", "psnr_input_view")
@@ -30,6 +30,11 @@ def stage_line(event: StageFinished) -> str:
         return f"{event.stage} reused"
     quality = "".join(f", {name} {value} dB" for name, value in quality_texts(event.metrics).items())
     return f"{event.stage} done in {duration_text(event.seconds)}{quality}"
+
+
+def labelled(line: LogLine) -> str:
+    """A log line with the job and stage it belongs to."""
+    return f"{line.work}: {line.text}" if line.work else line.text
 
 
 def failure_line(failure: StageRecord) -> str:

@@ -51,7 +51,7 @@ class WorldRenderer:
 
     Args:
         world: the world; its panorama and ranges are not changed.
-        threads: frames rendered at a time; by default as many as numba may use.
+        threads: frames rendered at a time; None for as many as there are processors to use.
     """
 
     def __init__(self, world: World, threads: int | None = None) -> None:

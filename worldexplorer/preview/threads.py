@@ -1,20 +1,16 @@
-"""Sets numba up: how many threads, which threading layer, where compiled code is kept.
+"""Sets numba up: how many threads, and where compiled code is kept.
 
 Every module of the preview engine that uses numba imports this one. What the environment says wins
-(`NUMBA_THREADING_LAYER`, `NUMBA_NUM_THREADS`, `NUMBA_CACHE_DIR`), and is not changed, since child processes inherit it;
-otherwise
+(`NUMBA_NUM_THREADS`, `NUMBA_CACHE_DIR`), and is not changed, since child processes inherit it; otherwise
 
-* the threading layer is `workqueue`: the threads of the other layers spin while they wait, which on a machine with
-  other work to do costs more than the parallel loops gain;
 * there are as many threads as the processors this process may use, a container's quota included;
 * compiled code is kept beside the sources, or, where they are read-only, in the user's cache folder, or else in a
   folder of the temporary directory that only this user can write (the files hold machine code). numba itself notices
   changes only in the file of the function that is called, not in those of the functions this one calls, so the folder
   is named after all compiled sources together.
 
-Work that falls apart into frames goes through :func:`for_each` and `nogil=True` functions. `workqueue` serves one
-caller at a time and aborts the process on a second: hold :data:`PARALLEL_REGION` around every call of a
-`parallel=True` function.
+Threads are Python's, at work in functions that give up the interpreter's lock (`nogil=True`). numba's own parallel
+loops are not used: their threads spin while they wait, or else serve one caller at a time, and they are slow to compile.
 
 Example:
     >>> from worldexplorer.preview.threads import for_each
@@ -28,7 +24,6 @@ import math
 import os
 import stat
 import tempfile
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,8 +39,10 @@ if TYPE_CHECKING:
 
 _settings: Any = numba.config  # its attributes are made at run time, out of the type checker's sight
 
-PARALLEL_REGION = threading.RLock()
-"""Held around calls of parallel kernels."""
+
+def thread_count() -> int:
+    """Threads to use where nothing else is said."""
+    return int(_settings.NUMBA_NUM_THREADS)
 
 
 def usable_processors(cgroup_limit: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
@@ -120,11 +117,11 @@ def for_each(work: Callable[[int], None], count: int, threads: int | None, progr
     Args:
         work: computes one item; gives up the interpreter's lock while it does.
         count: of items.
-        threads: items at a time; None for as many as numba may use.
+        threads: items at a time; None for :func:`thread_count`.
         progress: told the items done, from the calling thread.
         what: the word it is told.
     """
-    pool = ThreadPoolExecutor(threads or _settings.NUMBA_NUM_THREADS)
+    pool = ThreadPoolExecutor(threads or thread_count())
     try:
         for done, _ in enumerate(pool.map(work, range(count)), start=1):
             progress(done, count, what)
@@ -133,8 +130,6 @@ def for_each(work: Callable[[int], None], count: int, threads: int | None, progr
 
 
 def _configure() -> None:
-    if not os.environ.get("NUMBA_THREADING_LAYER"):
-        _settings.THREADING_LAYER = "workqueue"
     if not os.environ.get("NUMBA_NUM_THREADS"):
         _settings.NUMBA_NUM_THREADS = usable_processors()
     if not os.environ.get("NUMBA_CACHE_DIR"):

@@ -12,24 +12,23 @@ Example:
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any
 
-from worldexplorer.preview import threads as _threads  # noqa: F401  sets NUMBA_NUM_THREADS
+from worldexplorer.preview.threads import thread_count
 
 
 class Workers:
     """Some threads, the caller's being one of them.
 
     Args:
-        threads: how many; None for as many as numba may use.
+        threads: how many; None for as many as there are processors to use.
     """
 
     def __init__(self, threads: int | None = None) -> None:
-        self.threads = threads or int(os.environ["NUMBA_NUM_THREADS"])
+        self.threads = threads or thread_count()
         self._others = ThreadPoolExecutor(self.threads - 1) if self.threads > 1 else None
 
     def __call__(self, kernel: Callable[..., Any], *arguments: Any) -> None:
