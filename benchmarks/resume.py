@@ -50,9 +50,9 @@ def main() -> None:
         console.print(f"{jobs:,} finished jobs of {files} files each")
         start = time.perf_counter()
         engine = TinyEngine()
-        prepared = prepare_batch(bench.config(trajectory_order=None), lambda batch: engine)
+        prepared = prepare_batch(bench.config(trajectory_order=None), lambda _batch: engine)
         planned = time.perf_counter()
-        outcome = run_batch(prepared, lambda event: None)
+        outcome = run_batch(prepared, lambda _event: None)
         end = time.perf_counter()
         if outcome.summary["success"] != jobs or engine.calls:
             raise SystemExit(f"not everything was reused: {outcome.summary['success']} of {jobs}")

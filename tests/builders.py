@@ -282,7 +282,7 @@ def toy_room(context: StageContext[Any], stage: str) -> Outcome:
 
 
 def toy_rooms(**produce: Callable[[StageContext[Any]], Outcome]) -> tuple[StageDefinition[Any], ...]:
-    """Rooms with the settings of the real ones that write a line of text; any of them may be given another `produce`."""
+    """Rooms with the settings of the real ones that write a line of text, or do what is given for them."""
 
     def toy(stage: str) -> Callable[[StageContext[Any]], Outcome]:
         return produce.get(stage) or (lambda context: toy_room(context, stage))
@@ -306,7 +306,7 @@ def together(work: Callable[[int], Any], count: int) -> list[Any]:
 
 
 def canonical_tree(output: Path) -> dict[str, Any]:
-    """Every file of an output folder by path; of JSON files what does not change from run to run. Plans are left out."""
+    """Every file of an output folder but the plans, by path; of JSON files what stays the same from run to run."""
     found: dict[str, Any] = {}
     for path in sorted(output.rglob("*")):
         name = path.relative_to(output).as_posix()

@@ -99,7 +99,6 @@ def prepared_batch(
     *,
     skipped: tuple[NotRun, ...] = (),
     warnings: tuple[str, ...] = (),
-    dataset_warnings: tuple[str, ...] = (),
     engine: Engine | None = None,
     **batch,
 ) -> PreparedBatch:
@@ -117,7 +116,7 @@ def prepared_batch(
         skipped=skipped,
         warnings=warnings,
     )
-    dataset = SimpleNamespace(warnings=dataset_warnings)
+    dataset = SimpleNamespace()
     plan = BatchPlan("run-1", tuple(jobs), file)
     return PreparedBatch(run, dataset, engine, LocalStorage(folder), plan, lambda batch: engine)
 

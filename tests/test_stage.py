@@ -7,6 +7,7 @@ import json
 import logging
 import os
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ class TestResult:
 
     def test_each_stage_names_the_one_before(self, bench: Workbench) -> None:
         records = [run(bench, stage, definitions=toy_rooms()) for stage in STAGES]
-        for before, after in zip(records, records[1:], strict=False):
+        for before, after in pairwise(records):
             assert after.input is not None
             assert (after.input.stage, after.input.fingerprint, after.input.content) == (
                 before.stage,

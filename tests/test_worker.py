@@ -147,7 +147,8 @@ def test_a_worker_does_not_outlive_its_parent(tmp_path: Path) -> None:
         "from worldexplorer.worker import run_jobs\n"
         "if __name__ == '__main__':\n"
         f"    bench = Workbench(Path({str(tmp_path)!r}))\n"
-        "    run_jobs(bench.config(), 'run', bench.jobs().jobs, lambda event: None, stop_on_failure=True, load=obedient)\n"
+        "    jobs = bench.jobs().jobs\n"
+        "    run_jobs(bench.config(), 'run', jobs, lambda event: None, stop_on_failure=True, load=obedient)\n"
     )
     (tmp_path / "parent.py").write_text(script)
     parent = _python(tmp_path / "parent.py")

@@ -137,8 +137,7 @@ def test_what_is_skipped_odd_or_missing_is_said(tmp_path):
         [fresh(0)],
         tmp_path,
         skipped=(NotRun(index=4, variant="stylized", reason='path "4.png": it does not exist'),),
-        warnings=("samples without any job: 4",),
-        dataset_warnings=("unknown key samples[].author ignored",),
+        warnings=("unknown key samples[].author ignored", "samples without any job: 4"),
     )
     text = text_of(dry_run_report(prepared, missing=["stage 1 needs SEVA"]))
     assert 'skipped: sample 4, stylized: path "4.png": it does not exist' in text

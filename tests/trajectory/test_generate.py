@@ -173,7 +173,7 @@ class TestCollision:
         assert -0.6 <= shot.c2w[-1, 2, 3] < -0.4
 
     def test_no_room_at_all_leaves_no_frames(self, make: Make, tmp_path: Path) -> None:
-        generator, engine = make(4, clearance=100.0)
+        generator, _ = make(4, clearance=100.0)
         shot = generator.trajectory(0, TRAJECTORIES["in"], silent)
         assert shot.frames.shape == (0, SIZE, SIZE, 3)
         assert shot.c2w.shape == (0, 4, 4)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -23,7 +25,7 @@ ORIGIN = path(np.zeros((1, 3)))
 def distance_to(centres: np.ndarray, point: np.ndarray) -> float:
     """From a point to a polyline that starts at the origin, by dense sampling."""
     corners = np.vstack([np.zeros(3), centres])
-    dense = np.vstack([np.linspace(a, b, 2001) for a, b in zip(corners, corners[1:], strict=False)])
+    dense = np.vstack([np.linspace(a, b, 2001) for a, b in pairwise(corners)])
     return float(np.linalg.norm(dense - point, axis=1).min())
 
 

@@ -264,7 +264,7 @@ class TestOwnTrajectories:
         root.rename(tmp_path / "moved")
         first = stage_2(bench, SmallEngine(), root_dir=str(tmp_path / "moved"))
         self.write(tmp_path / "moved", 0.25)
-        with pytest.raises(StageFailedError, match="own_trajectories.ahead"):
+        with pytest.raises(StageFailedError, match=r"own_trajectories\.ahead"):
             stage_2(bench, SmallEngine(), root_dir=str(tmp_path / "moved"))
         forced = stage_2(bench, SmallEngine(), root_dir=str(tmp_path / "moved"), force=True)
         transforms = read_transforms(bench.job_path(forced.outputs["scene_path"]) / "transforms.json")

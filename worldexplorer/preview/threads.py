@@ -10,7 +10,7 @@ Every module of the preview engine that uses numba imports this one. What the en
   is named after all compiled sources together.
 
 Threads are Python's, at work in functions that give up the interpreter's lock (`nogil=True`). numba's own parallel
-loops are not used: their threads spin while they wait, or else serve one caller at a time, and they are slow to compile.
+loops are not used: their threads spin while they wait, or else serve one caller at a time, and they compile slowly.
 
 Example:
     >>> from worldexplorer.preview.threads import for_each
