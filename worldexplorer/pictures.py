@@ -8,7 +8,6 @@ Example:
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from worldexplorer.errors import DefectError
+from worldexplorer.processors import usable_processors
 
 Pictures = NDArray[np.uint8]
 _COMPRESSION = 1  # half the time of Pillow's default for a few per cent of size
@@ -37,7 +37,7 @@ def write_pictures(folder: Path, pictures: Pictures) -> list[Path]:
     """Write [N, H, W, 3] uint8 as 000.png, 001.png, ... into a folder, which is made."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / frame_name(number) for number in range(len(pictures))]
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    with ThreadPoolExecutor(max_workers=usable_processors()) as pool:
         list(pool.map(write_picture, paths, pictures))
     return paths
 
@@ -67,5 +67,5 @@ def is_blank(pictures: Pictures) -> NDArray[np.bool_]:
 
 def read_pictures(paths: Iterable[Path], size: int | None = None) -> Pictures:
     """Read pictures of one size as [N, H, W, 3] uint8."""
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    with ThreadPoolExecutor(max_workers=usable_processors()) as pool:
         return np.stack(list(pool.map(lambda path: read_picture(path, size), paths)))

@@ -28,6 +28,7 @@ from worldexplorer.errors import InfrastructureError
 from worldexplorer.events import Event, JobFinished, JobStarted, LogLine, StageFinished
 from worldexplorer.job import run_job
 from worldexplorer.log import PACKAGE, current_work, redact
+from worldexplorer.processors import usable_processors
 from worldexplorer.stage import StageRunner
 from worldexplorer.storage import Storage, open_storage
 
@@ -121,7 +122,7 @@ def _start(task: _Task, job: Job) -> _Worker:
 @contextmanager
 def _thread_limits(workers: int) -> Iterator[None]:
     """Share the cores: the variables are read by the numeric libraries when the new process loads them."""
-    threads = str(max(1, (os.cpu_count() or 1) // workers))
+    threads = str(max(1, usable_processors() // workers))
     limits = {name: threads for name in _THREAD_VARIABLES if name not in os.environ}
     os.environ.update(limits)
     try:

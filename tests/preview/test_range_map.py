@@ -91,16 +91,17 @@ def test_a_room_has_one_flat_ceiling() -> None:
     np.testing.assert_allclose(where[high][..., 1], ceiling, atol=0.02)
 
 
-def test_behind_the_walls_outdoors_are_sky_and_floor_without_the_walls_colours() -> None:
+def test_behind_the_walls_outdoors_are_sky_and_floor_and_far_away_the_colour_of_the_walls_tops() -> None:
     up = np.degrees(elevations(HEIGHT))[:, None, None]
     panorama = np.where(up > 20, (100, 150, 250), np.where(up < -15, (120, 110, 90), (255, 0, 0)))
     panorama = np.broadcast_to(panorama, (HEIGHT, WIDTH, 3)).astype(np.uint8)
     place = layout(-15, 20, True)
     ranges = range_map(place, HEIGHT)
     backdrop, behind = backdrop_layer(panorama, ranges, place)
-    sky, ground = backdrop[up[:, 0, 0] > 0], backdrop[up[:, 0, 0] < 0]
+    sky, ground, far = (backdrop[rows] for rows in (up[:, 0, 0] > 0, up[:, 0, 0] < -14, np.abs(up[:, 0, 0] + 4) < 4))
     np.testing.assert_allclose(sky, np.broadcast_to((100, 150, 250), sky.shape), atol=6)
     np.testing.assert_allclose(ground, np.broadcast_to((120, 110, 90), ground.shape), atol=6)
+    np.testing.assert_allclose(far, np.broadcast_to((255, 0, 0), far.shape), atol=6)
     assert (behind[up[:, 0, 0] > 0] == SKY_RANGE).all()
     floor = directions(HEIGHT)[..., 1] * behind
     np.testing.assert_allclose(floor[up[:, 0, 0] < -5], -CAMERA_HEIGHT, atol=1e-3)

@@ -12,6 +12,7 @@ import pytest
 
 from worldexplorer.errors import InfrastructureError
 from worldexplorer.preview import threads
+from worldexplorer.processors import usable_processors
 from worldexplorer.progress import silent
 
 SETTINGS = ("NUMBA_NUM_THREADS", "NUMBA_CACHE_DIR")
@@ -31,7 +32,7 @@ def test_the_processors_are_used_and_the_environment_stays() -> None:
         "from worldexplorer.preview import threads;"
         "print(threads.thread_count(), dict(os.environ) == before)"
     )
-    assert in_fresh_process(code) == f"{threads.usable_processors()} True"
+    assert in_fresh_process(code) == f"{usable_processors()} True"
 
 
 def test_what_the_environment_says_wins(tmp_path: Path) -> None:
@@ -39,22 +40,6 @@ def test_what_the_environment_says_wins(tmp_path: Path) -> None:
         "from worldexplorer.preview import threads; import numba;print(threads.thread_count(), numba.config.CACHE_DIR)"
     )
     assert in_fresh_process(code, NUMBA_NUM_THREADS="3", NUMBA_CACHE_DIR=str(tmp_path)) == f"3 {tmp_path}"
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [("max 100000\n", 8), ("200000 100000\n", 2), ("150000 100000\n", 2), ("50000 100000\n", 1), ("nonsense", 8)],
-)
-def test_a_containers_quota_counts(text: str, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
-    limit = tmp_path / "cpu.max"
-    limit.write_text(text)
-    assert threads.usable_processors(limit) == expected
-
-
-def test_without_a_quota_the_schedulers_set_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda pid: {1, 4, 5}, raising=False)
-    assert threads.usable_processors(tmp_path / "missing") == 3
 
 
 KERNEL = "import numba\n"

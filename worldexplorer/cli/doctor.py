@@ -26,6 +26,7 @@ from worldexplorer.cli.parser import Parser, closest
 from worldexplorer.config import BatchConfig, RunConfig
 from worldexplorer.engines import load_engine
 from worldexplorer.errors import UsageError
+from worldexplorer.processors import usable_processors
 
 EXIT_CANNOT_RUN = 1
 _GIB = 2**30
@@ -70,7 +71,7 @@ def machine_facts() -> Iterator[Fact]:
     supported = (3, 11) <= sys.version_info[:2] < (3, 13)
     yield Fact("python", f"{platform.python_version()} ({sys.executable})", supported)
     yield Fact("system", f"{platform.system()} {platform.machine()}")
-    yield Fact("cores", str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()))
+    yield Fact("cores", str(usable_processors()))
     yield Fact("memory", f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / _GIB:.1f} GiB")
     yield Fact("free disk", f"{shutil.disk_usage(Path.cwd()).free / _GIB:.1f} GiB in {Path.cwd()}")
     yield Fact("gpu", "; ".join(_gpus()) or "none found (nvidia-smi names none)")

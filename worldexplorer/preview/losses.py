@@ -137,16 +137,18 @@ def _similarity(part, parts, across, back, sums):  # type: ignore[no-untyped-def
     2 + C1, b = (m² + n²) / 2 + C1, c = (s - d) / 2 - (m² - n²) / 2 + C2, e = (s + d) / 2 - (m² + n²) / 2 + C2.
     """
     channels, height, width = back.shape[0], back.shape[2], across.shape[3]
+    filtered = np.empty((4, width), np.float32)
     for number in range(channels * height * part // parts, channels * height * (part + 1) // parts):
         channel, row = number // height, number % height
+        for which in range(4):
+            for x in range(width):
+                mean = np.float32(0.0)
+                for tap in range(_TAPS):
+                    mean += _WINDOW[tap] * across[channel, which, row + tap, x]
+                filtered[which, x] = mean
         total = np.float32(0.0)
         for x in range(width):
-            m, n, s, d = np.float32(0.0), np.float32(0.0), np.float32(0.0), np.float32(0.0)
-            for tap in range(_TAPS):
-                m += _WINDOW[tap] * across[channel, 0, row + tap, x]
-                n += _WINDOW[tap] * across[channel, 1, row + tap, x]
-                s += _WINDOW[tap] * across[channel, 2, row + tap, x]
-                d += _WINDOW[tap] * across[channel, 3, row + tap, x]
+            m, n, s, d = filtered[0, x], filtered[1, x], filtered[2, x], filtered[3, x]
             product, squares = _HALF * (m * m - n * n), _HALF * (m * m + n * n)
             a, b = product + _C1, squares + _C1
             c, e = _HALF * (s - d) - product + _C2, _HALF * (s + d) - squares + _C2

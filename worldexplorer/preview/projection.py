@@ -52,6 +52,8 @@ LEAST_OPACITY = 1.0 / 255.0
 MARGIN = 0.3
 """How far beyond the edge, in half widths of the view, the Jacobian is still taken at the centre itself."""
 
+_FLAGS = {"contract", "arcp", "nsz"}
+"""What the compiler may do: round a product and a sum once, and multiply by a reciprocal that it has."""
 _LOG2_E = math.log2(math.e)
 _LONGEST_REACH = 2.0 * math.log(1.0 / LEAST_OPACITY)
 
@@ -151,7 +153,7 @@ def project_backward(
     return gradients
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FLAGS)
 def _select(part, parts, rows, camera, width, height, near, near_view):  # type: ignore[no-untyped-def]
     """Which Gaussians lie in front of the camera and may reach into the image: most do not, and this is quick to see.
 
@@ -177,13 +179,13 @@ def _select(part, parts, rows, camera, width, height, near, near_view):  # type:
                 near_view[i] = beyond * beyond < _LONGEST_REACH * (length * length + BLUR)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, fastmath=_FLAGS)
 def _project(part, parts, rows, indices, camera, width, height, splats, depths, spans):  # type: ignore[no-untyped-def]
     for i in range(len(indices) * part // parts, len(indices) * (part + 1) // parts):
         depths[i] = _project_one(rows[indices[i]], camera, width, height, splats[i], spans[i])
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", fastmath=_FLAGS)
 def _project_one(row, camera, width, height, splat, span):  # type: ignore[no-untyped-def]
     """Fill `splat` and `span`; the depth, or 0 if the Gaussian does not show."""
     opacity = 1.0 / (1.0 + math.exp(-np.float64(row[OPACITY])))
@@ -226,7 +228,7 @@ def _project_one(row, camera, width, height, splat, span):  # type: ignore[no-un
     return z
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", fastmath=_FLAGS)
 def _in_camera(row, camera):  # type: ignore[no-untyped-def]
     """The centre of a Gaussian in the camera's frame."""
     x, y, z = np.float64(row[MEAN]), np.float64(row[MEAN + 1]), np.float64(row[MEAN + 2])
@@ -237,7 +239,7 @@ def _in_camera(row, camera):  # type: ignore[no-untyped-def]
     )
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", fastmath=_FLAGS)
 def _held_ratios(x, y, camera, width, height):  # type: ignore[no-untyped-def]
     """The ratios x / z and y / z, held within MARGIN half widths of the image's edges."""
     beyond_x = MARGIN * 0.5 * width / camera[12]
@@ -248,7 +250,7 @@ def _held_ratios(x, y, camera, width, height):  # type: ignore[no-untyped-def]
     )
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", fastmath=_FLAGS)
 def _rotation(w, x, y, z):  # type: ignore[no-untyped-def]
     """The rotation that a unit quaternion stands for, by columns."""
     return (
@@ -258,7 +260,7 @@ def _rotation(w, x, y, z):  # type: ignore[no-untyped-def]
     )
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", fastmath=_FLAGS)
 def _scales(row):  # type: ignore[no-untyped-def]
     """The standard deviations of a Gaussian along its axes."""
     return (
@@ -268,7 +270,7 @@ def _scales(row):  # type: ignore[no-untyped-def]
     )
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", fastmath=_FLAGS)
 def _unit_quaternion(row):  # type: ignore[no-untyped-def]
     """w, x, y, z and the length that was taken out of them."""
     w, x, y, z = (
@@ -281,7 +283,7 @@ def _unit_quaternion(row):  # type: ignore[no-untyped-def]
     return w / length, x / length, y / length, z / length, length
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", fastmath=_FLAGS)
 def _turned(axis, scale, camera):  # type: ignore[no-untyped-def]
     """One axis of a Gaussian, of the length of its standard deviation, in the camera's frame."""
     x, y, z = axis[0] * scale, axis[1] * scale, axis[2] * scale
@@ -292,7 +294,7 @@ def _turned(axis, scale, camera):  # type: ignore[no-untyped-def]
     )
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", fastmath=_FLAGS)
 def _covariance(axes, scales, camera, lens):  # type: ignore[no-untyped-def]
     """The covariance on the image, square pixels: xx, xy, yy.
 
@@ -317,13 +319,13 @@ def _covariance(axes, scales, camera, lens):  # type: ignore[no-untyped-def]
     )
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, fastmath=_FLAGS)
 def _project_backward(part, parts, rows, camera, width, height, seen, sums, gradients):  # type: ignore[no-untyped-def]
     for i in range(len(seen) * part // parts, len(seen) * (part + 1) // parts):
         _project_one_backward(rows[seen[i]], camera, width, height, sums[i], gradients[i])
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", fastmath=_FLAGS)
 def _project_one_backward(row, camera, width, height, splat_gradient, gradient):  # type: ignore[no-untyped-def]
     """Fill `gradient`: the chain rule through `_project_one`, backwards."""
     opacity = 1.0 / (1.0 + math.exp(-np.float64(row[OPACITY])))
@@ -392,7 +394,7 @@ def _project_one_backward(row, camera, width, height, splat_gradient, gradient):
         gradient[MEAN + column] = camera[column] * by_x + camera[3 + column] * by_y + camera[6 + column] * by_z
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", fastmath=_FLAGS)
 def _axis_backward(scale, axis, camera, lens, by_covariance):  # type: ignore[no-untyped-def]
     """The gradient by one axis of a Gaussian.
 

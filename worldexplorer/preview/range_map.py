@@ -40,6 +40,9 @@ _SILHOUETTE_DEGREES = 0.7
 _CUT_OFF_DEGREES = 4.0
 _CEILING_LOWEST, _CEILING_HIGHEST = 0.8, 6.0
 _BEHIND_DEGREES = 30.0
+_HORIZON_DEGREES = math.degrees(math.atan2(CAMERA_HEIGHT, FARTHEST_WALL))
+_SKYLINE_DEGREES = 3.0
+_SKYLINE_BLEND_DEGREES = 4.0
 
 
 def range_map(layout: Layout, height: int) -> Floats:
@@ -58,7 +61,8 @@ def wall_distances(layout: Layout) -> Doubles:
 def backdrop_layer(panorama: Images, range_m: Floats, layout: Layout) -> tuple[Images, Floats]:
     """What is behind the near surfaces: [H, W, 3] uint8 colours and [H, W] float32 metres.
 
-    Outdoors it is the same place without its walls: floor to the horizon below the sky. Indoors each wall stands as far
+    Outdoors it is the same place without its walls: floor to the horizon below the sky, where it has the colours of
+    the walls' tops. Indoors each wall stands as far
     away as the farthest within thirty degrees. Where a surface of this layer can be seen from the camera it has the
     panorama's colour, and elsewhere that of such places around, blended over growing distances.
     """
@@ -75,10 +79,27 @@ def backdrop_layer(panorama: Images, range_m: Floats, layout: Layout) -> tuple[I
     visible = behind <= range_m * 1.02
     middle = height // 2
     colours = panorama.astype(np.float32)
+    if layout.is_outdoor:
+        # The ground grows towards the horizon into what the walls end in, not into what lies before the camera.
+        band = slice(middle, middle + max(1, round(_HORIZON_DEGREES * degree)))
+        hidden = ~visible[band]
+        colours[band][hidden] = np.broadcast_to(_skyline(colours, layout), colours[band].shape)[hidden]
+        visible[band] = True
     for half in (slice(0, middle), slice(middle, height)):  # what is below the horizon says nothing about the sky
         if visible[half].any():
             colours[half] = _extended(colours[half], visible[half])
     return np.clip(np.rint(colours), 0, 255).astype(np.uint8), behind.astype(np.float32)
+
+
+def _skyline(colours: Floats, layout: Layout) -> Floats:
+    """[W, 3] mean colour of each column just below the top of its wall, blended with its neighbours'."""
+    height = len(colours)
+    degree = height / 180
+    up = elevations(height)[:, None]
+    near = (up < layout.top[None, :]) & (up > layout.top[None, :] - math.radians(_SKYLINE_DEGREES))
+    count = np.maximum(near.sum(axis=0), 1)[:, None]
+    mean = (colours * near[..., None]).sum(axis=0) / count
+    return np.asarray(scipy.ndimage.gaussian_filter1d(mean, _SKYLINE_BLEND_DEGREES * degree, axis=0, mode="wrap"))
 
 
 def _floor_and_sky(height: int) -> Floats:

@@ -20,7 +20,6 @@ Example:
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import stat
 import tempfile
@@ -31,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 import numba
 
 from worldexplorer.errors import InfrastructureError
+from worldexplorer.processors import usable_processors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,22 +43,6 @@ _settings: Any = numba.config  # its attributes are made at run time, out of the
 def thread_count() -> int:
     """Threads to use where nothing else is said."""
     return int(_settings.NUMBA_NUM_THREADS)
-
-
-def usable_processors(cgroup_limit: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
-    """Processors this process may use: the scheduler's set, or less where the container has a quota.
-
-    Args:
-        cgroup_limit: the control group's file of quota and period ("200000 100000" or "max 100000").
-    """
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = cgroup_limit.read_text(encoding="ascii").split()
-    except (OSError, ValueError):  # no control groups, or the older layout: the scheduler's set is all there is to know
-        return available
-    if quota == "max":
-        return available
-    return max(1, min(available, math.ceil(int(quota) / int(period))))
 
 
 def cache_folder(sources: Path) -> Path:
