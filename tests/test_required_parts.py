@@ -45,6 +45,7 @@ def suite(tmp_path):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [(), pytest.param(("-n", "1"), marks=pytest.mark.slow)], ids=["alone", "workers"])
 def test_a_part_that_is_missing_is_listed_as_not_run(suite, words):
     done = suite(*words)

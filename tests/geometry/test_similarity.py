@@ -179,6 +179,7 @@ def test_beside_perfect_cameras_good_ones_are_not_called_wrong():
     assert residuals.inlier.all()
 
 
+@pytest.mark.slow
 @exactly
 @given(st.integers(0, 2**32 - 1))
 def test_gross_errors_of_a_few_leave_the_others_exact(seed):
@@ -223,6 +224,7 @@ def test_the_noise_of_the_model_does_not_shrink_the_scale():
     assert abs(similarity.scale / scene.expected.scale - 1.0) < 4 * residuals.scale_error
 
 
+@pytest.mark.slow
 def test_the_standard_error_of_the_scale_is_what_repetition_shows():
     found, stated = [], []
     for seed in range(60):

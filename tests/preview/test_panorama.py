@@ -97,6 +97,7 @@ def test_a_known_court_has_its_true_distances_and_stays_a_court() -> None:
         pytest.param(skimage.data.rocket(), 60.0, 60.0, id="up"),
     ],
 )
+@pytest.mark.slow
 @pytest.mark.parametrize("scene_type", ["indoor", "outdoor"])
 @pytest.mark.filterwarnings("error")
 def test_any_photo_becomes_a_world(photo: np.ndarray, hfov_deg: float, pitch: float, scene_type: str) -> None:
@@ -138,6 +139,7 @@ def test_progress_is_reported_and_can_cancel() -> None:
     assert {total for _, total, _ in reports} == {6}
 
 
+@pytest.mark.slow
 def test_the_seed_decides_and_nothing_else() -> None:
     photo = skimage.data.coffee()
     first, again, other = (build_world(photo, 75.0, "indoor", seed, 2) for seed in (5, 5, 6))

@@ -98,7 +98,7 @@ def test_behind_the_walls_outdoors_are_sky_and_floor_and_far_away_the_colour_of_
     place = layout(-15, 20, True)
     ranges = range_map(place, HEIGHT)
     backdrop, behind = backdrop_layer(panorama, ranges, place)
-    sky, ground, far = (backdrop[rows] for rows in (up[:, 0, 0] > 0, up[:, 0, 0] < -14, np.abs(up[:, 0, 0] + 4) < 4))
+    sky, ground, far = (backdrop[rows] for rows in (up[:, 0, 0] > 0, up[:, 0, 0] < -20, np.abs(up[:, 0, 0] + 3) < 2))
     np.testing.assert_allclose(sky, np.broadcast_to((100, 150, 250), sky.shape), atol=6)
     np.testing.assert_allclose(ground, np.broadcast_to((120, 110, 90), ground.shape), atol=6)
     np.testing.assert_allclose(far, np.broadcast_to((255, 0, 0), far.shape), atol=6)

@@ -78,6 +78,7 @@ def test_any_change_of_compiled_sources_starts_afresh(sources: Path) -> None:
     assert threads.cache_folder(sources) not in {before, changed}
 
 
+@pytest.mark.slow
 def test_a_change_in_another_file_reaches_its_callers(tmp_path: Path) -> None:
     """numba alone would go on with the old code: `outer`'s own file is the same."""
     package = tmp_path / "kernels"

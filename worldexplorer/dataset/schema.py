@@ -36,7 +36,7 @@ Location = tuple[int | str, ...]
 
 _CONTROL = r"\x00-\x1f\x7f-\x9f"
 _CONTROL_BUT_LINES = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"
-_SHOWN_LENGTH = 80
+_SHOWN_LENGTH = 200
 
 _Label = Annotated[str, Field(max_length=TEXT_LENGTH_LIMIT, pattern=rf"^[^{_CONTROL}]*$")]
 _PathText = Annotated[str, Field(min_length=1, max_length=PATH_LENGTH_LIMIT, pattern=rf"^[^{_CONTROL}]+$")]

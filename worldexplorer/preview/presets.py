@@ -62,8 +62,8 @@ PRESETS: Mapping[str, PreviewPreset] = {
     preset.name: preset
     for preset in (
         PreviewPreset("smoke", 128, 3, 15_000, 100, 400, num_images_for_vggt=12, heldout_views=8),
-        PreviewPreset("quick", 192, 4, 30_000, 200, 700, num_images_for_vggt=16, heldout_views=12),
-        PreviewPreset("default", 256, 6, 80_000, 400, 1600, num_images_for_vggt=24, heldout_views=24),
-        PreviewPreset("quality", 384, 8, 150_000, 500, 1800, num_images_for_vggt=32, heldout_views=24),
+        PreviewPreset("quick", 192, 4, 50_000, 200, 800, num_images_for_vggt=16, heldout_views=12),
+        PreviewPreset("default", 256, 6, 220_000, 400, 2000, num_images_for_vggt=32, heldout_views=24),
+        PreviewPreset("quality", 384, 8, 360_000, 500, 2200, num_images_for_vggt=32, heldout_views=24),
     )
 }

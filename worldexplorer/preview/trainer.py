@@ -92,7 +92,7 @@ class TrainerSettings:
     rate_end: float = 0.15
     first_decay: float = 0.75
     second_decay: float = 0.95
-    ssim_weight: float = 0.3
+    ssim_weight: float = 0.4
     least_opacity: float = 0.02
     near: float = 0.02
 
