@@ -356,6 +356,49 @@ class TestDamagedInput:
         assert run(bench, "trajectory", definitions=toy_rooms()).input.content == healed.content  # type: ignore[union-attr]
         assert sorted(path.name for path in bench.job_path("records").iterdir()) == ["scaffold.json", "trajectory.json"]
 
+    def test_half_a_scene_of_another_scaffold_is_not_gone_on_with(self, bench: Workbench) -> None:
+        """The scaffold is made again from the same settings, and comes out otherwise, as it may on a GPU."""
+        seen: list[bool] = []
+
+        def stopped(context: StageContext[Any]) -> Outcome:
+            (context.work / "mark").touch()
+            raise Cancelled
+
+        def going_on(context: StageContext[Any]) -> Outcome:
+            seen.append((context.work / "mark").exists())
+            return toy_room(context, "trajectory")
+
+        def otherwise(context: StageContext[Any]) -> Outcome:
+            outcome = toy_room(context, "scaffold")
+            (context.out / "scaffold" / "result.txt").write_text("otherwise")
+            return outcome
+
+        run(bench, "scaffold", definitions=toy_rooms())
+        with pytest.raises(Cancelled):
+            run(bench, "trajectory", definitions=toy_rooms(trajectory=stopped))
+        flip_byte(bench.job_path("scaffold/result.txt"))
+        run(bench, "scaffold", definitions=toy_rooms(scaffold=otherwise))
+        run(bench, "trajectory", definitions=toy_rooms(trajectory=going_on))
+        assert seen == [False]
+        assert bench.leftovers() == []
+
+    def test_a_scaffold_replaced_at_the_last_moment_is_not_taken_for_the_planned_one(self, bench: Workbench) -> None:
+        run(bench, "scaffold", definitions=toy_rooms())
+        other = bench.config(force=True, num_seva_frames=16)
+        done: list[StageRecord] = []
+
+        def watch(moment: Moment) -> None:
+            """Decisions read records with their version; only a room's input is read without."""
+            if (moment.operation, moment.side) == ("read", "before") and moment.key.endswith("scaffold.json"):
+                done.append(run(bench, "scaffold", definitions=toy_rooms(), run=other))
+
+        storage = WatchedStorage(bench.storage, watch)
+        record = fail(bench, "trajectory", definitions=toy_rooms(), storage=storage)
+        assert len(done) == 1
+        assert record.error is not None
+        assert "another run replaced the scaffold" in record.error.message
+        assert not bench.job_path("records/trajectory.json").exists()
+
 
 class TestFailureRecord:
     def test_its_content(self, bench: Workbench) -> None:
@@ -419,9 +462,11 @@ class TestFailureRecord:
         first = fail(bench, "scaffold", definitions=rooms)
         assert len(first.retries) == 1
         text = _all_text(bench.output)
-        fail(bench, "scaffold", definitions=rooms)
-        fail(bench, "scaffold", definitions=rooms)
+        bench.batch(definitions=rooms)
         text += _all_text(bench.output)
+        bench.batch(definitions=rooms)
+        text += _all_text(bench.output)
+        assert seen == [1] * 4
         assert "[redacted]" in text
         for secret in secrets:
             assert secret not in text

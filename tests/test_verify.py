@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -109,8 +110,9 @@ class TestFiles:
     @pytest.mark.parametrize("size", [-1, 1])
     def test_another_size_is_enough(self, bench: Workbench, size: int) -> None:
         path = bench.job_path("scaffold/result.txt")
-        data = path.read_bytes()
+        data, facts = path.read_bytes(), path.stat()
         path.write_bytes(data + b"x" if size > 0 else data[:size])
+        os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
         assert changed_files(bench.storage, JOB, bench.record("scaffold")) == ["scaffold/result.txt"]
 
     def test_a_marker_counts_for_its_own_attempt_only(self, bench: Workbench) -> None:
@@ -119,6 +121,11 @@ class TestFiles:
         assert changed_files(bench.storage, JOB, record) == ["scaffold/result.txt"]
         other = record.model_copy(update={"attempt": "scaffold-another"})
         assert changed_files(bench.storage, JOB, other) == []
+
+    @pytest.mark.parametrize("marker", [b"", b"{", b"[]", b"{}", b"null"])
+    def test_a_marker_that_cannot_be_read_stands_for_everything(self, bench: Workbench, marker: bytes) -> None:
+        bench.storage.write(layout.damaged_marker(JOB, "scaffold"), marker)
+        assert changed_files(bench.storage, JOB, bench.record("scaffold")) == ["scaffold/result.txt"]
 
     def test_files_of_an_unpublished_record_are_found_where_they_are(self, bench: Workbench) -> None:
         record = bench.record("scaffold").model_copy(update={"published": False})

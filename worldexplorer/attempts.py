@@ -66,7 +66,7 @@ def claim_attempt(
         storage: the `output_base`.
         job: whose stage.
         stage: which one.
-        fingerprint: of the result.
+        fingerprint: of the result and of what it is made from.
         committed: the attempt that the stage's record names, which is nobody's to go on with.
     """
     folder = _local_attempts(storage, job)

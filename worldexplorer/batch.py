@@ -101,7 +101,7 @@ def _own_trajectories(root_dir: str | None) -> Collection[str] | None:
     try:
         return load_trajectories(Path(root_dir))
     except UserError as error:  # no single job's fault: the command names the folder for all of them
-        raise UsageError(error.what, where=error.where, remedy=error.remedy) from None
+        raise UsageError(error.what, where=f"--root_dir: {error.where}", remedy=error.remedy) from None
 
 
 def require_engine(prepared: PreparedBatch) -> None:

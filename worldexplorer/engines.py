@@ -1,4 +1,4 @@
-"""The engines by name. Loading one loads its libraries; nothing else in the library does.
+"""The engines by name; the one place that knows them.
 
 Example:
     >>> engine = load_engine(BatchConfig(dataset_dir="data", engine="preview", preset="smoke"))
@@ -10,23 +10,14 @@ from __future__ import annotations
 
 from worldexplorer.config import BatchConfig
 from worldexplorer.engine import Engine
-from worldexplorer.errors import UsageError
 
 
 def load_engine(batch: BatchConfig) -> Engine:
-    """The engine a run names; UsageError where its libraries are not installed."""
+    """The engine a run names; whether it can run here is what its `check` says."""
     if batch.engine == "full":
         from worldexplorer.models.engine import FullEngine
 
         return FullEngine()
-    try:
-        from worldexplorer.preview.engine import PreviewEngine
-    except ImportError as error:
-        if (error.name or "").startswith("worldexplorer"):
-            raise  # a defect of this program, not a missing package
-        raise UsageError(
-            f"the preview engine needs the package {error.name}, which cannot be loaded ({error})",
-            where="--engine preview",
-            remedy='install it with: pip install "worldexplorer[preview]" (in a checkout: pip install -e ".[preview]")',
-        ) from None
+    from worldexplorer.preview.engine import PreviewEngine
+
     return PreviewEngine(preset=batch.preset, seed=batch.seed)

@@ -35,7 +35,7 @@ from worldexplorer.errors import (
     classify,
     describe_error,
 )
-from worldexplorer.fingerprint import canonical_json
+from worldexplorer.fingerprint import canonical_json, fingerprint
 from worldexplorer.inputs import RecordedInputs
 from worldexplorer.log import LogTail, redact, working_on
 from worldexplorer.measure import Measurement
@@ -124,9 +124,14 @@ class StageRunner:
         if decision.action is Action.REUSE:
             assert old is not None
             return old
+        inputs = self._inputs(job, decision)
+        # Half a result is good for the same input only, and an input made again may have come out otherwise.
+        work = fingerprint(
+            {"result": decision.fingerprint, "input": inputs.entry.content if inputs is not None else ""}
+        )
         committed = old.attempt if old is not None else ""
-        with claim_attempt(self._storage, job.id, stage, decision.fingerprint, committed=committed) as attempt:
-            record = self._produce(definition, job, decision, attempt, progress, cost, retries)
+        with claim_attempt(self._storage, job.id, stage, work, committed=committed) as attempt:
+            record = self._produce(definition, job, decision, inputs, attempt, progress, cost, retries)
             return self._commit(job, attempt, decision, record)
 
     def _decision(self, job: Job, stage: str) -> Decision:
@@ -149,6 +154,7 @@ class StageRunner:
         definition: StageDefinition[Any],
         job: Job,
         decision: Decision,
+        inputs: RecordedInputs | None,
         attempt: Attempt,
         progress: Progress,
         cost: Measurement,
@@ -156,7 +162,6 @@ class StageRunner:
     ) -> StageRecord:
         """Run the room, again after errors that may pass, and describe what it made."""
         settings = definition.settings(job, self._run, self._engine)
-        inputs = self._inputs(job, decision)
         while True:
             context = StageContext(
                 job=job,
@@ -230,7 +235,14 @@ class StageRunner:
     def _inputs(self, job: Job, decision: Decision) -> RecordedInputs | None:
         if decision.source is None or decision.source.stage not in {one.name for one in self._definitions}:
             return None
-        return RecordedInputs(self._storage, job.id, decision.source.stage)
+        inputs = RecordedInputs(self._storage, job.id, decision.source.stage)
+        if inputs.record.fingerprint != decision.source.fingerprint:
+            raise DamagedInputError(
+                f"another run replaced the {decision.source.stage} while this one was about to use it",
+                where=layout.record(job.id, decision.source.stage),
+                remedy="run the same command again",
+            )
+        return inputs
 
     def _commit(self, job: Job, attempt: Attempt, decision: Decision, record: StageRecord) -> StageRecord:
         """Make the record count, or find that another run's already does."""

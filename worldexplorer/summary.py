@@ -112,7 +112,8 @@ def _result(storage: Storage, plan: PlanFile, planned: PlannedJob, stopped: str)
         "variant": planned.variant,
         "status": status,
         "reason": reason,
-        "quality": "degraded" if any(record.quality == "degraded" for record in committed) else "ok",
+        # A world is no better than what it was made from, whichever run made that.
+        "quality": "degraded" if any(record.quality == "degraded" for record in records.values()) else "ok",
         "stages_completed": [_STAGE_NUMBERS[record.stage] for record in committed],
         "scaffold_path": None,
         "scene_path": None,

@@ -98,6 +98,8 @@ def _intact(storage: Storage, places: tuple[str, ...], entry: FileEntry, trusted
 def _marked(storage: Storage, job: JobId, record: StageRecord) -> set[str]:
     try:
         marker = json.loads(storage.read(layout.damaged_marker(job, record.stage)))
+        return set(marker["paths"]) if marker["attempt"] == record.attempt else set()
     except NotFoundError:
         return set()
-    return set(marker["paths"]) if marker["attempt"] == record.attempt else set()
+    except (ValueError, TypeError, KeyError):  # damaged itself: something was wrong, and nobody knows what
+        return {entry.path for entry in record.files}

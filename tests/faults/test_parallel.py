@@ -29,6 +29,7 @@ from worldexplorer.config import RunConfig
 from worldexplorer.errors import ErrorClass
 from worldexplorer.events import Event, StageFinished
 from worldexplorer.layout import JobId
+from worldexplorer.records import StageRecord
 from worldexplorer.verify import verify_all
 
 
@@ -85,20 +86,22 @@ class Interleaving:
         shutil.rmtree(self.bench.output, ignore_errors=True)
         shutil.copytree(self._start, self.bench.output)
 
-    def at(self, moment: Moment) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The summaries of the run held still and of the one inside."""
-        inside: list[dict[str, Any]] = []
+    def at(self, moment: Moment) -> tuple[list[StageRecord], list[StageRecord]]:
+        """The failures of the run held still and of the one inside."""
+        inside: list[list[StageRecord]] = []
         self.begin()
         watch = meanwhile(moment, lambda: inside.append(self._run(self._inside)))
         held = self._run(self._held, WatchedStorage(self.bench.storage, watch))
         return held, inside[0]
 
-    def finish(self) -> dict[str, Any]:
+    def finish(self) -> list[StageRecord]:
         """One more run like the one inside."""
         return self._run(self._inside)
 
-    def _run(self, run: RunConfig, storage: Any = None) -> dict[str, Any]:
-        return self.bench.batch(run, storage=storage, definitions=self._rooms.definitions)
+    def _run(self, run: RunConfig, storage: Any = None) -> list[StageRecord]:
+        events: list[Event] = []
+        self.bench.batch(run, storage=storage, definitions=self._rooms.definitions, listener=events.append)
+        return failures(events)
 
 
 def test_the_same_batch_inside_itself(folder: Path, rooms: RememberedRooms) -> None:
@@ -109,8 +112,7 @@ def test_the_same_batch_inside_itself(folder: Path, rooms: RememberedRooms) -> N
     bench.batch(run, definitions=rooms.definitions)
     expected = canonical_tree(bench.output)
     for moment in both.moments:
-        held, inside = both.at(moment)
-        assert held["success"] == inside["success"] == 1, moment
+        assert both.at(moment) == ([], []), moment
         assert canonical_tree(bench.output) == expected, moment
         assert bench.leftovers() == [], moment
 
@@ -123,12 +125,12 @@ def test_a_forced_batch_inside_one_with_other_settings(folder: Path, rooms: Reme
     both = Interleaving(bench, rooms, held=bench.config(only_stages=stages), inside=forced)
     for moment in both.moments:
         held, inside = both.at(moment)
-        assert inside["success"] == 1, moment
+        assert inside == [], moment
         assert changed_files(bench) == [], moment
-        if held["failed"]:
-            error = held["results"][0]["error"]
-            assert "--force" in error["remedy"], moment
-            assert error["class"] == "user", moment
+        for failure in held:
+            assert failure.error is not None
+            assert failure.error.error_class is ErrorClass.USER, moment
+            assert "--force" in failure.error.remedy, moment
 
 
 def test_what_a_late_publish_removes_is_noticed_and_made_again(folder: Path, rooms: RememberedRooms) -> None:
@@ -144,7 +146,7 @@ def test_what_a_late_publish_removes_is_noticed_and_made_again(folder: Path, roo
     )
     for moment in both.moments:
         both.at(moment)
-        assert both.finish()["success"] == 1, moment
+        assert both.finish() == [], moment
         assert changed_files(bench) == [], moment
         scenes = [path.name for path in bench.job_path("scenes").iterdir()]
         assert scenes == ["index_0000_3.0"], moment

@@ -14,7 +14,8 @@ from worldexplorer.engine import SplatScene, TrainingResult, Views
 from worldexplorer.errors import Cancelled, DefectError
 from worldexplorer.geometry.cameras import camera_rays, normalised_intrinsics, pitch_matrix, pose, yaw_matrix
 from worldexplorer.preview.checkpoint import FILE_NAME
-from worldexplorer.preview.trainer import CURVE_STEP, PreviewTrainer, TrainerSettings, view_of_iteration
+from worldexplorer.preview.trainer import CURVE_STEP, PreviewTrainer, view_of_iteration
+from worldexplorer.preview.trainer_settings import TrainerSettings
 from worldexplorer.progress import silent
 
 RADIUS = 2.0

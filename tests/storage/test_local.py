@@ -68,6 +68,17 @@ class TestLocalStorage(StorageContract):
         assert info.modified == 1_000_000_000
 
 
+class TestWithoutHardLinks(TestLocalStorage):
+    """As on exFAT: the same promises, kept with a lock."""
+
+    @pytest.fixture(autouse=True)
+    def _no_links(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(source: object, target: object) -> None:
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+        monkeypatch.setattr(os, "link", refuse)
+
+
 def test_buckets_are_refused() -> None:
     with pytest.raises(UsageError, match="--output_base"):
         open_storage("gs://bucket/output")

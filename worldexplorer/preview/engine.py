@@ -11,26 +11,36 @@ Example:
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import asdict
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from worldexplorer.engine import Images, Poses, StageDefaults, Views
 from worldexplorer.errors import UsageError
-from worldexplorer.preview.models import PreviewDepth, PreviewGeometry, PreviewNovelViews, WorldRenderers, cap_views
-from worldexplorer.preview.panorama import build_world, stitch_world
 from worldexplorer.preview.presets import PRESETS
-from worldexplorer.preview.trainer import VERSION as TRAINER_VERSION
-from worldexplorer.preview.trainer import PreviewTrainer, TrainerSettings
-from worldexplorer.preview.world import World
+from worldexplorer.preview.trainer_settings import TrainerSettings
+from worldexplorer.preview.versions import ALGORITHM_VERSIONS
 from worldexplorer.progress import Progress, silent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-ALGORITHM_VERSIONS: Mapping[str, int] = {"world": 1, "renderer": 1, "trainer": TRAINER_VERSION}
-"""Raised by one whenever a change to the engine changes what it makes from the same photo and settings."""
+    from worldexplorer.preview.models import PreviewDepth, PreviewGeometry, PreviewNovelViews, WorldRenderers
+    from worldexplorer.preview.trainer import PreviewTrainer
+    from worldexplorer.preview.world import World
 
+_PACKAGES = {
+    "cv2": "opencv-python-headless",
+    "imageio": "imageio",
+    "imageio_ffmpeg": "imageio-ffmpeg",
+    "numba": "numba",
+    "patchmatch": "pypatchmatch",
+    "scipy": "scipy",
+    "skimage": "scikit-image",
+}
+"""What the engine imports, and the package it comes with."""
 _NO_TEXT_TO_IMAGE = "stage 1 by scaffold_gen needs a text-to-image model, and the preview engine has none"
 
 CAPS = "caps"
@@ -39,6 +49,9 @@ CAPS = "caps"
 
 class PreviewEngine:
     """The preview engine (:class:`worldexplorer.engine.Engine`).
+
+    Its models are imported when they are asked for: numba and OpenCV take over a second to load, and neither a plan nor
+    a run that reuses everything needs them.
 
     Args:
         preset: a name in :data:`worldexplorer.preview.presets.PRESETS`.
@@ -50,7 +63,10 @@ class PreviewEngine:
 
     name = "preview"
     label = "synthesised preview"
-    remedy = "take --scaffold_method single_image, or --engine full for views made from text"
+    remedy = (
+        'install missing packages with: pip install "worldexplorer[preview]" (in a checkout: pip install -e '
+        '".[preview]"); for views made from text take --engine full'
+    )
     stage_weights = (8.0, 8.0, 60.0)
     licence = "No model weights: the engine is part of this program (MIT); its pictures derive from your photo alone."
 
@@ -66,7 +82,6 @@ class PreviewEngine:
             iterations_half=self._preset.iterations_half,
             iterations_full=self._preset.iterations_full,
         )
-        self._renderers = WorldRenderers()
         self.image_size = self._preset.image_size
         self.defaults = StageDefaults(
             num_images_for_vggt=self._preset.num_images_for_vggt,
@@ -85,13 +100,16 @@ class PreviewEngine:
         }
 
     def check(self, stages: Sequence[int], scaffold_method: str, traj_prior: str) -> list[str]:
-        """Empty unless stage 1 is to start from text. Every prior can be rendered: it is but a path of cameras."""
+        """Packages that are not installed, and views from text. Every prior can be rendered: it is but a path."""
+        missing = [f"the package {package} is not installed" for name, package in _PACKAGES.items() if not _found(name)]
         if 1 in stages and scaffold_method == "scaffold_gen":
-            return [_NO_TEXT_TO_IMAGE]
-        return []
+            missing.append(_NO_TEXT_TO_IMAGE)
+        return missing
 
     def build_world(self, photo: Images, hfov_deg: float, scene_type: str | None, progress: Progress) -> World:
         """The world around one photo ([H, W, 3] uint8, its true horizontal field of view)."""
+        from worldexplorer.preview.panorama import build_world
+
         return build_world(
             photo,
             hfov_deg=hfov_deg,
@@ -103,6 +121,9 @@ class PreviewEngine:
 
     def load_world(self, folder: Path | None, scaffold: Views) -> World:
         """The world in `folder`, or one stitched from the eight views where there is no folder."""
+        from worldexplorer.preview.panorama import stitch_world
+        from worldexplorer.preview.world import World
+
         if folder is not None:
             return World.load(folder)
         return stitch_world(
@@ -115,20 +136,40 @@ class PreviewEngine:
 
     def extra_trajectories(self, translation_scaling_factor: float) -> Mapping[str, Poses]:
         """The cap views; at the origin, whatever the scale."""
+        from worldexplorer.preview.models import cap_views
+
         return {CAPS: cap_views()}
 
     def novel_views(self) -> PreviewNovelViews:
         """Renders new views of the world."""
+        from worldexplorer.preview.models import PreviewNovelViews
+
         return PreviewNovelViews(self._renderers)
 
     def depth(self) -> PreviewDepth:
         """Renders the world's depth."""
+        from worldexplorer.preview.models import PreviewDepth
+
         return PreviewDepth(self._renderers)
 
     def geometry(self) -> PreviewGeometry:
         """Gives points on the world's surfaces."""
+        from worldexplorer.preview.models import PreviewGeometry
+
         return PreviewGeometry(self._renderers)
 
     def splat_trainer(self) -> PreviewTrainer:
         """Fits Gaussians, as many and for as long as the preset says."""
+        from worldexplorer.preview.trainer import PreviewTrainer
+
         return PreviewTrainer(self._training)
+
+    @cached_property
+    def _renderers(self) -> WorldRenderers:
+        from worldexplorer.preview.models import WorldRenderers
+
+        return WorldRenderers()
+
+
+def _found(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None

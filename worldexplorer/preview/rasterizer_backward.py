@@ -23,7 +23,6 @@ from worldexplorer.preview import threads as _threads  # noqa: F401  before numb
 from worldexplorer.preview.footprints import HALF_PIXEL, LANES, SIDE, STRIPES, stripe_rows
 from worldexplorer.preview.projection import (
     BLUE,
-    GRADIENTS,
     GREEN,
     LOG_OPACITY,
     RED,
@@ -33,8 +32,8 @@ from worldexplorer.preview.projection import (
     Camera,
     X,
     Y,
-    project_backward,
 )
+from worldexplorer.preview.projection_backward import GRADIENTS, project_backward
 from worldexplorer.preview.rasterizer import (
     FLAGS,
     LEAST_LIGHT,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.metrics import structural_similarity
 
 from worldexplorer.errors import DefectError
 
@@ -36,6 +35,8 @@ def compare(renders: Images, truths: Images) -> dict[str, float]:
     """
     if renders.shape != truths.shape or not len(renders):
         raise DefectError(f"pictures of shapes {renders.shape} and {truths.shape} are compared")
+    from skimage.metrics import structural_similarity  # loads all of SciPy's filters, which planning does not need
+
     similarity = [
         structural_similarity(  # type: ignore[no-untyped-call]
             render, truth, channel_axis=-1, gaussian_weights=True, sigma=1.5, use_sample_covariance=False

@@ -1,8 +1,8 @@
 """A local folder as storage (Linux and macOS).
 
-Whole-or-nothing writes are a temporary file and a link or rename. `replace` holds an advisory lock on the object's
-folder while it compares and swaps. Records are synced to the disk; the bulk files they name are covered by their
-checksums.
+Whole-or-nothing writes are a temporary file and a link or rename. `replace`, and `create` where the file system has no
+hard links, hold an advisory lock on the object's folder while they compare and swap. Records are synced to the disk;
+the bulk files they name are covered by their checksums.
 
 Example:
     >>> storage = LocalStorage(Path("output/batch"))
@@ -10,6 +10,7 @@ Example:
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -25,6 +26,8 @@ from worldexplorer.storage.base import AlreadyExistsError, ChangedError, NotFoun
 from worldexplorer.storage.folders import make_folder
 
 _TEMPORARY = ".part-"
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+"""What file systems without hard links (exFAT, some network drives) say when they are asked for one."""
 
 
 class LocalStorage:
@@ -52,7 +55,7 @@ class LocalStorage:
         path = self._path(key)
         with self._temporary(path, data) as temporary:
             try:
-                os.link(temporary, path)
+                _put_new(temporary, path)
             except FileExistsError:
                 raise AlreadyExistsError("exists already", where=str(path)) from None
         _sync_folder(path.parent)
@@ -192,6 +195,19 @@ def _raise_unless_gone(error: OSError) -> None:
     """A folder that another run removes while this one lists it has nothing in it any more."""
     if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
         raise error
+
+
+def _put_new(temporary: Path, path: Path) -> None:
+    """Give a finished file its name; FileExistsError where that is taken."""
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        with _locked(path):
+            if path.exists():
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+            temporary.replace(path)
 
 
 def _open_temporary(folder: Path) -> tuple[int, str]:
