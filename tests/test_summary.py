@@ -257,7 +257,7 @@ class TestDamage:
         result = entry(summary, 2)
         assert result["error"]["where"] == key
         assert result["error"]["class"] == "defect"
-        assert result["stages_completed"] == [1, 3]
+        assert result["stages_completed"] == [1]
 
     def test_a_failure_that_cannot_be_read_counts_as_none(self, bench: Workbench) -> None:
         run_id = bench.batch(definitions=toy_rooms())["run_id"]

@@ -105,7 +105,7 @@ def _result(storage: Storage, plan: PlanFile, planned: PlannedJob, stopped: str)
     failure = _failure(storage, plan, planned)
     error = _describe(failure) if failure is not None else problem
     status, reason = _status(plan, planned, stopped, records, error)
-    committed = [records[stage] for stage in planned.stages if stage in records]
+    committed = _up_to_date(records)
     last = committed[-1] if committed else None
     entry: dict[str, Any] = {
         "index": planned.index,
@@ -113,7 +113,7 @@ def _result(storage: Storage, plan: PlanFile, planned: PlannedJob, stopped: str)
         "status": status,
         "reason": reason,
         # A world is no better than what it was made from, whichever run made that.
-        "quality": "degraded" if any(record.quality == "degraded" for record in records.values()) else "ok",
+        "quality": "degraded" if any(record.quality == "degraded" for record in committed) else "ok",
         "stages_completed": [_STAGE_NUMBERS[record.stage] for record in committed],
         "scaffold_path": None,
         "scene_path": None,
@@ -128,11 +128,22 @@ def _result(storage: Storage, plan: PlanFile, planned: PlannedJob, stopped: str)
         "retries": sum(len(record.retries) for record in committed),
         "error": error,
     }
-    for record in records.values():
+    for record in committed:
         entry |= {name: f"{layout.job_folder(job)}/{path}" for name, path in record.outputs.items()}
     sheet = f"{layout.job_folder(job)}/{layout.CONTACT_SHEET}"
     entry["contact_sheet"] = sheet if storage.stat(sheet) is not None else None
     return entry
+
+
+def _up_to_date(records: dict[str, StageRecord]) -> list[StageRecord]:
+    """The committed stages in order, up to the first that was made from something else than what is there now."""
+    found: list[StageRecord] = []
+    for record in records.values():
+        made_from = (record.input.fingerprint, record.input.content) if record.input is not None else None
+        if found and made_from != (found[-1].fingerprint, found[-1].content):
+            break
+        found.append(record)
+    return found
 
 
 def _status(
