@@ -8,9 +8,11 @@ Example:
 
 from __future__ import annotations
 
+import gc
 import signal
 import time
-from collections.abc import Callable, Collection, Container, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -72,6 +74,26 @@ def prepare_batch(run: RunConfig, load: EngineLoader = load_engine) -> PreparedB
 
     Every worker process loads an engine of its own with `load`, which is picklable.
     """
+    with _collector_paused():
+        return _prepare(run, load)
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """No garbage collection while a plan is made.
+
+    Its objects only add up, and going through them again and again costs a quarter of the time of 10,000 samples.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _prepare(run: RunConfig, load: EngineLoader) -> PreparedBatch:
     dataset = load_dataset(
         Path(run.batch.dataset_dir),
         confine_paths=run.batch.confine_paths,
