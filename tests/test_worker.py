@@ -16,7 +16,7 @@ from worker_engines import cannot_be_loaded, dies_while_drawing, obedient
 from worldexplorer.errors import ErrorClass
 from worldexplorer.events import Event, JobFinished, JobStarted, LogLine, StageFinished, StageProgress
 from worldexplorer.plan import new_run_id
-from worldexplorer.worker import _hear, _Task, _Worker, run_jobs
+from worldexplorer.worker import _give, _hear, _Task, _Worker, run_jobs
 
 
 def of_job(events: list[Event], index: int) -> list[Event]:
@@ -179,6 +179,17 @@ def test_a_process_killed_in_the_middle_of_a_message_fails_its_job(tmp_path: Pat
     assert finished is not None
     assert finished.failure == bench.failure("trajectory")
     assert events == [finished]
+
+
+def test_a_process_that_died_between_two_jobs_fails_the_second(tmp_path: Path) -> None:
+    bench = Workbench(tmp_path)
+    ours, theirs = multiprocessing.Pipe()
+    theirs.close()
+    worker: Any = _Worker(DeadProcess(), ours, bench.job(), stages=())  # type: ignore[arg-type]
+    _give(worker, bench.job())
+    finished = _hear(worker, _Task(bench.config(), "this-run", small_engine), lambda event: None)
+    assert finished is not None
+    assert finished.failure == bench.failure("scaffold")
 
 
 def _python(script: Path) -> int:
