@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from rasterizer import discs, measure
 from rich.console import Console
 from rich.table import Table
 
@@ -25,6 +26,7 @@ from worldexplorer.batch import prepare_batch, run_batch
 from worldexplorer.config import BatchConfig, RunConfig
 from worldexplorer.preview.panorama import panorama_truth_psnr
 from worldexplorer.preview.world import World
+from worldexplorer.processors import usable_processors
 
 _PHOTO_ASPECT = 4 / 3
 """Width over height of the demo photos that were cut from panoramas."""
@@ -36,8 +38,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--preset", default="default")
     parser.add_argument("--indices", nargs="+", default=[])
+    parser.add_argument("--rasterizer_repetitions", type=int, default=60)
     parser.add_argument("--output_base", help="keep the results in this folder")
     arguments = parser.parse_args()
+    _print_rasterizer(arguments.rasterizer_repetitions)
     with tempfile.TemporaryDirectory() as temporary:
         output = Path(arguments.output_base or temporary)
         run = RunConfig(
@@ -53,6 +57,20 @@ def main() -> None:
         outcome = run_batch(prepare_batch(run), lambda event: None)
         _print(outcome.summary, output, arguments.preset)
     raise SystemExit(outcome.exit_code)
+
+
+def _print_rasterizer(repetitions: int) -> None:
+    """Forward and backward of the trainer's rasteriser; benchmarks/rasterizer.py says more."""
+    rows = discs(20_000)
+    table = Table(title="rasteriser, 20,000 Gaussians at 256 x 256 pixels: least milliseconds of a forward + backward")
+    for column in ("threads", "ms", "against one thread"):
+        table.add_column(column, justify="right")
+    alone = 0.0
+    for threads in range(1, usable_processors() + 1):
+        both = measure(rows, 256, threads, repetitions)[-1]
+        alone = alone or both
+        table.add_row(str(threads), f"{both:.1f}", f"{alone / both:.2f} x")
+    Console(width=160).print(table)
 
 
 def _print(summary: dict[str, Any], output: Path, preset: str) -> None:

@@ -105,8 +105,3 @@ def attempt_output(job: JobId, attempt: str, stage: str) -> str:
 def plan(run_id: str) -> str:
     """What one run set out to do."""
     return f"{RUNS}/{run_id}/plan.json"
-
-
-def abort_marker(run_id: str) -> str:
-    """Tells every stage of a run not to start any more."""
-    return f"{RUNS}/{run_id}/ABORT"

@@ -69,7 +69,7 @@ def make(tmp_path: Path) -> Make:
     """Generators over the same folders, as an interrupted run and the next one have them."""
 
     def generator(
-        frames: int | None = 4, clearance: float = NEVER, engine: RecordingEngine | None = None
+        frames: int | None = 4, clearance: float | None = NEVER, engine: RecordingEngine | None = None
     ) -> tuple[ShotGenerator, RecordingEngine]:
         engine = engine or RecordingEngine(frames)
         (tmp_path / "scene").mkdir(exist_ok=True)
@@ -171,6 +171,13 @@ class TestCollision:
         assert 0 < len(shot.frames) < 45
         assert len(shot.frames) == len(shot.c2w) == len(shot.verdict.kept_targets)
         assert -0.6 <= shot.c2w[-1, 2, 3] < -0.4
+
+    def test_the_legacy_rule_is_asked_where_no_clearance_is_given(self, make: Make) -> None:
+        generator, _ = make(None, clearance=None)
+        shot = generator.trajectory(3, TRAJECTORIES["in"], silent)
+        assert shot.verdict is not None
+        assert (shot.verdict.rule, shot.verdict.threshold) == ("legacy", 120 / 255)
+        assert len(shot.frames) == len(shot.verdict.kept_targets)
 
     def test_no_room_at_all_leaves_no_frames(self, make: Make, tmp_path: Path) -> None:
         generator, _ = make(4, clearance=100.0)

@@ -220,7 +220,7 @@ class TestSettings:
         expansion = {"translation_scaling_factor": 7.0, "trajectory_order": "up in", "num_images_for_vggt": 20}
         bench = Workbench(tmp_path, [photo_sample(0, expansion=expansion)])
         settings = self.settings(bench, translation_scaling_factor=2.0, num_images_for_vggt=4)
-        assert settings == TrajectorySettings(7.0, ("up", "in"), 20, None, None)
+        assert settings == TrajectorySettings(7.0, ("up", "in"), 20, "clearance", None, None)
 
     def test_all_trajectories_where_nothing_is_said(self, bench: Workbench) -> None:
         assert self.settings(bench, trajectory_order=None).trajectory_order == ORDER

@@ -29,7 +29,7 @@ from worldexplorer.pictures import is_blank, read_pictures, write_pictures
 from worldexplorer.progress import Progress
 from worldexplorer.seeds import derive_seed
 from worldexplorer.trajectory.chunks import second_pass_chunks
-from worldexplorer.trajectory.collision import CollisionVerdict, clearance_cut
+from worldexplorer.trajectory.collision import CollisionVerdict, clearance_cut, legacy_cut
 from worldexplorer.trajectory.paths import (
     Trajectory,
     anchor_parameters,
@@ -70,7 +70,7 @@ class ShotGenerator:
         scaffold: the eight views.
         world: what stage 1 left for the engine, or None.
         scale: the translation scaling factor.
-        clearance_m: from :func:`worldexplorer.trajectory.collision.clearance_threshold`.
+        clearance_m: from :func:`worldexplorer.trajectory.collision.clearance_threshold`; None for the legacy rule.
         seed: the run's.
         scene: the scene folder, where frames go.
         marks: a folder for the marks of finished shots.
@@ -82,7 +82,7 @@ class ShotGenerator:
         scaffold: Views,
         world: World | None,
         scale: float,
-        clearance_m: float,
+        clearance_m: float | None,
         seed: int,
         scene: Path,
         marks: Path,
@@ -111,7 +111,10 @@ class ShotGenerator:
         poses = trajectory_poses(base, trajectory, anchors)
         pictures = self._first_pass(view, folder, poses, starts_at_view=targets[0] > 0, progress=progress)
         depth = self._engine.depth().depth(self._views(pictures, poses), self._world, self._scale)
-        verdict = clearance_cut(depth, anchors, targets, self._clearance_m)
+        if self._clearance_m is None:
+            verdict = legacy_cut(depth, anchors, targets)
+        else:
+            verdict = clearance_cut(depth, anchors, targets, self._clearance_m)
         frames = self._second_pass(folder, base, trajectory, verdict, pictures, progress)
         if len(frames) and is_blank(frames).all():
             raise DefectError(

@@ -70,6 +70,7 @@ class TrajectorySettings:
     translation_scaling_factor: float
     trajectory_order: tuple[str, ...]
     num_images_for_vggt: int
+    collision_rule: str
     root_dir: str | None
     own_trajectories: Mapping[str, str] | None
 
@@ -86,6 +87,7 @@ def trajectory_settings(job: Job, run: RunConfig, engine: Engine) -> TrajectoryS
         translation_scaling_factor=overrides.translation_scaling(job, config),
         trajectory_order=order,
         num_images_for_vggt=overrides.num_images_for_vggt(job, config, engine),
+        collision_rule=config.collision_rule,
         root_dir=config.root_dir,
         own_trajectories=digests,
     )
@@ -104,7 +106,9 @@ def produce_scene(context: StageContext[TrajectorySettings]) -> Outcome:
     marks = context.work / "marks"
     marks.mkdir(exist_ok=True)
     write_pictures(folder / INPUT_FOLDER, scaffold.images)
-    clearance = clearance_threshold(engine.depth().depth(scaffold, world, scale))
+    clearance = None
+    if settings.collision_rule == "clearance":
+        clearance = clearance_threshold(engine.depth().depth(scaffold, world, scale))
     generator = ShotGenerator(engine, scaffold, world, scale, clearance, context.seed, folder, marks)
     shots = _trajectories(generator, settings, part(context.progress, 0.0, 0.75))
     _require_frames(shots, clearance)
@@ -167,11 +171,12 @@ def _trajectories(generator: ShotGenerator, settings: TrajectorySettings, progre
     return shots
 
 
-def _require_frames(shots: list[Shot], clearance_m: float) -> None:
+def _require_frames(shots: list[Shot], clearance_m: float | None) -> None:
     if any(len(shot.frames) for shot in shots):
         return
+    room = f"less than {clearance_m:.2f} m of room" if clearance_m is not None else "too near by the legacy rule"
     raise UserError(
-        f"all {len(shots)} trajectories were cut to nothing: less than {clearance_m:.2f} m of room from the start",
+        f"all {len(shots)} trajectories were cut to nothing: {room} from the start",
         remedy="use a smaller translation_scaling_factor, or a photo with more room in front of the camera",
     )
 
