@@ -131,8 +131,8 @@ class TrajectoryConfig:
     """Frames that feed the point cloud besides the eight scaffold views, 1 to 400; fewer need less memory. A sample's
     expansion.num_images_for_vggt wins; without either: 40, on the preview engine what its preset says."""
     collision_rule: str = setting("clearance", group=_STAGE_2, choices=("clearance", "legacy"))
-    """When a trajectory ends early: clearance, when metric depth says that something is too close; legacy, the published
-    threshold on inverse depth normalised over the trajectory."""
+    """When a trajectory ends early: clearance, when metric depth says that something is too close; legacy, by the
+    published threshold on inverse depth normalised over the trajectory."""
     root_dir: str | None = setting(None, group=_STAGE_2, metavar="FOLDER")
     """A folder of own trajectories (NAME/transforms.json each) instead of the built-in four."""
 

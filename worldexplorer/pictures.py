@@ -46,14 +46,20 @@ def read_picture(path: Path, size: int | None = None) -> Pictures:
     """Read one picture as [H, W, 3] uint8, resized to `size` x `size` where given; DefectError naming the file."""
     try:
         with Image.open(path) as image:
-            picture = image.convert("RGB")
+            picture = np.asarray(image.convert("RGB"))
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the machine's fault, not the picture's
         raise DefectError(f"a picture of this pipeline cannot be read: {error}", where=str(path)) from error
-    if size is not None and picture.size != (size, size):
-        picture = picture.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=3.0)
-    return np.asarray(picture)
+    return picture if size is None else resized(picture, size)
+
+
+def resized(picture: Pictures, size: int) -> Pictures:
+    """A square picture at `size` x `size`; itself where it has that size already."""
+    if picture.shape[:2] == (size, size):
+        return picture
+    image = Image.fromarray(picture).resize((size, size), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    return np.asarray(image)
 
 
 def is_blank(pictures: Pictures) -> NDArray[np.bool_]:

@@ -14,6 +14,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ from worldexplorer.storage import Storage, open_storage
 EngineLoader = Callable[[BatchConfig], Engine]
 _EXIT_ORPHANED = 70
 _STOP_SECONDS = 10.0
+_SIGNAL_GRACE_SECONDS = 0.2
 _THREAD_VARIABLES = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -183,6 +185,10 @@ def _death(worker: _Worker, task: _Task) -> JobFinished:
     if worker.stages == ():
         return JobFinished(worker.job.id, None)
     code = worker.process.exitcode or 0
+    if code == -signal.SIGTERM:
+        # A SIGTERM to the whole process group reaches this process as well, and its handler ends the run; the job has
+        # not failed then. The signals of one group arrive together, so the wait need not be long.
+        time.sleep(_SIGNAL_GRACE_SECONDS)
     cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
     remedy = "run the same command again: it goes on where this stopped"
     if code == -signal.SIGKILL:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from worldexplorer.photo.header import MAXIMUM_PIXELS, MINIMUM_SIDE, PhotoHeader, check_header
 from worldexplorer.photo.pixels import load_photo
-from worldexplorer.photo.scaffold_folder import VIEW_NAMES, validate_scaffold_folder
+from worldexplorer.photo.scaffold_folder import VIEW_NAMES, find_scaffold_views, validate_scaffold_folder
 from worldexplorer.photo.view import photo_focal, photo_hfov, square_crop, view_zero
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "VIEW_NAMES",
     "PhotoHeader",
     "check_header",
+    "find_scaffold_views",
     "load_photo",
     "photo_focal",
     "photo_hfov",

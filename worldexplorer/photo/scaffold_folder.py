@@ -29,7 +29,26 @@ _LEAST_DEVIATION = 1.0
 
 
 def validate_scaffold_folder(folder: Path) -> list[Path]:
-    """Find and decode the eight views of a finished scaffold.
+    """Find the eight views of a finished scaffold and decode them.
+
+    Args:
+        folder: as :func:`find_scaffold_views` takes it.
+
+    Returns:
+        The paths of the views 000 to 007.
+
+    Raises:
+        UserError: as :func:`find_scaffold_views`, and for the first view that is not decodable, not square, under 64
+            pixels wide or of one colour.
+    """
+    views = find_scaffold_views(folder)
+    for path in views:
+        _check_view(path)
+    return views
+
+
+def find_scaffold_views(folder: Path) -> list[Path]:
+    """Find the eight views of a finished scaffold, by their names alone.
 
     Args:
         folder: holds the views, or a folder `final` that does, which then counts alone.
@@ -38,8 +57,7 @@ def validate_scaffold_folder(folder: Path) -> list[Path]:
         The paths of the views 000 to 007.
 
     Raises:
-        UserError: names the first view that is missing, there twice, too many, not decodable, not square, under 64
-            pixels wide or of one colour.
+        UserError: names the first view that is missing, there twice or too many.
     """
     if not folder.is_dir():
         raise UserError("the scaffold folder does not exist", where=str(folder), remedy=_EXPECTED)
@@ -61,10 +79,7 @@ def validate_scaffold_folder(folder: Path) -> list[Path]:
         if len(paths) > 1:
             names = " and ".join(path.name for path in paths)
             raise UserError(f"the scaffold has view {name} twice: {names}", where=str(home), remedy="keep one of them")
-    views = [found[name][0] for name in VIEW_NAMES]
-    for path in views:
-        _check_view(path)
-    return views
+    return [found[name][0] for name in VIEW_NAMES]
 
 
 def _check_view(path: Path) -> None:

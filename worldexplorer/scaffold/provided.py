@@ -13,8 +13,8 @@ import numpy as np
 
 from worldexplorer.context import StageContext
 from worldexplorer.geometry.cameras import normalised_intrinsics
-from worldexplorer.photo import validate_scaffold_folder
-from worldexplorer.pictures import read_pictures
+from worldexplorer.photo import find_scaffold_views, load_photo, validate_scaffold_folder
+from worldexplorer.pictures import resized
 from worldexplorer.scaffold.poses import VIEW_COUNT, scaffold_poses
 from worldexplorer.scaffold.scaffold_file import Source, read_scaffold
 from worldexplorer.scaffold.views import ScaffoldViews
@@ -25,7 +25,7 @@ def provided_views(context: StageContext[Any]) -> ScaffoldViews:
     folder = context.job.scaffold_path
     assert folder is not None, "the method is chosen by the path"
     paths = validate_scaffold_folder(folder)
-    images = read_pictures(paths, size=context.engine.image_size)
+    images = np.stack([resized(load_photo(path), context.engine.image_size) for path in paths])
     description = _description(folder, paths)
     if description is None:
         c2w, intrinsics = scaffold_poses(), np.tile(normalised_intrinsics(), (VIEW_COUNT, 1, 1))
@@ -38,7 +38,7 @@ def provided_views(context: StageContext[Any]) -> ScaffoldViews:
 
 def provided_files(folder: Path) -> list[Path]:
     """Every file that :func:`provided_views` reads: the eight pictures, and what describes them, if there is one."""
-    paths = validate_scaffold_folder(folder)
+    paths = find_scaffold_views(folder)
     description = _description(folder, paths)
     return paths if description is None else [*paths, description]
 
