@@ -62,8 +62,8 @@ def main() -> None:
 def _print_rasterizer(repetitions: int) -> None:
     """Forward and backward of the trainer's rasteriser; benchmarks/rasterizer.py says more."""
     rows = discs(20_000)
-    table = Table(title="rasteriser, 20,000 Gaussians at 256 x 256 pixels: least milliseconds of a forward + backward")
-    for column in ("threads", "ms", "against one thread"):
+    table = Table(title="rasteriser, forward + backward")
+    for column in ("threads", "least ms, 20,000 Gaussians at 256 x 256", "against one thread"):
         table.add_column(column, justify="right")
     alone = 0.0
     for threads in range(1, usable_processors() + 1):
