@@ -18,6 +18,8 @@ from worldexplorer.events import Event, JobFinished, JobStarted, LogLine, StageF
 from worldexplorer.plan import new_run_id
 from worldexplorer.worker import _give, _hear, _Task, _Worker, run_jobs
 
+pytestmark = pytest.mark.slow  # real processes take seconds to start
+
 
 def of_job(events: list[Event], index: int) -> list[Event]:
     return [event for event in events if getattr(event, "job", None) is not None and event.job.index == index]  # type: ignore[union-attr]

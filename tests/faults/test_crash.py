@@ -25,6 +25,8 @@ from faulty_storage import Crash, Moment, WatchedStorage, crash_at, crash_moment
 
 from worldexplorer.config import RunConfig
 
+pytestmark = pytest.mark.slow  # every place to die takes a run
+
 
 @dataclass(frozen=True)
 class Scenario:

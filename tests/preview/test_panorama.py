@@ -21,6 +21,8 @@ from worldexplorer.preview.equirectangular import azimuths, project_photo, view_
 from worldexplorer.preview.panorama import build_world, panorama_truth_psnr, stitch_world
 from worldexplorer.preview.world import World
 
+pytestmark = pytest.mark.slow  # whole worlds of several pictures
+
 FOCAL = 0.8645833134651184
 
 
