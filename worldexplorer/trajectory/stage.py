@@ -39,6 +39,7 @@ from worldexplorer.trajectory.own_paths import load_trajectories
 from worldexplorer.trajectory.paths import (
     Trajectory,
     job_order,
+    parse_folder_name,
     parse_trajectory_order,
     path_length,
     published_trajectories,
@@ -197,7 +198,7 @@ def _write_heldout(
     count = context.engine.defaults.heldout_views
     if not count:
         return
-    origins = np.stack([scaffold.c2w[int(shot.folder[:3])] for shot in shots])
+    origins = np.stack([scaffold.c2w[parse_folder_name(shot.folder)[0]] for shot in shots])
     c2w = heldout_poses(origins, [shot.c2w for shot in shots], count, derive_seed(context.seed, "heldout"))
     write_pictures(folder / HELDOUT_FOLDER, generator.sample("heldout", c2w, progress))
     size = context.engine.image_size
