@@ -3,11 +3,12 @@
 #   make check        style, types, layers and the fast tests: under a minute once installed
 #   make test         every test that this machine can run
 #   make benchmarks   the figures of the documentation, measured here
+#   make images       container images, built and tried; needs Docker (ARGS="cpu", ARGS="--registry HOST/PATH")
 #   make clean        removes .venv, caches and build results; output/ stays
 # PYTHON=/path/to/python names the Python to build .venv with; ARGS=... adds flags to the demo, TESTS=... to pytest.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check lint fast-tests test benchmarks clean
+.PHONY: help demo check lint fast-tests test benchmarks images clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -35,8 +36,8 @@ $(VENV)/preview: pyproject.toml | $(VENV)/made
 	@touch $@
 
 $(VENV)/test: pyproject.toml | $(VENV)/made
-	@echo "installing worldexplorer[preview,test] into $(VENV)"
-	@$(PIP) -e ".[preview,test]"
+	@echo "installing worldexplorer[preview,gcs,kfp,test] into $(VENV)"
+	@$(PIP) -e ".[preview,gcs,kfp,test]"
 	@touch $@ $(VENV)/preview
 
 # In a terminal the run itself ends with the table; elsewhere it speaks JSON lines, and the table follows them.
@@ -63,6 +64,9 @@ test: $(VENV)/test
 
 benchmarks: $(VENV)/test
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+images: $(VENV)/test
+	$(BIN)/python -m images.build $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist ./*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -33,7 +33,7 @@ from worldexplorer.layout import JobId
 from worldexplorer.plan import BatchPlan, make_plan, new_run_id
 from worldexplorer.records import StageRecord
 from worldexplorer.stage import DEFINITIONS, StageRunner
-from worldexplorer.storage import LocalStorage, Storage
+from worldexplorer.storage import LocalStorage, Storage, open_storage
 from worldexplorer.summary import write_summary
 
 PHOTO_SIZE = (96, 72)
@@ -222,7 +222,7 @@ def run_jobs_here(
     load: Callable[[BatchConfig], Engine],
 ) -> list[Job]:
     """Stands in for the worker processes: the same jobs in this one."""
-    storage = LocalStorage(Path(run.batch.output_base))
+    storage = open_storage(run.batch.output_base)
     runner = StageRunner(storage, run, load(run.batch), run_id, wait=lambda seconds: None)
     waiting = list(jobs)
     while waiting:

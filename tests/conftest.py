@@ -15,8 +15,12 @@ import pytest
 
 PARTS: Mapping[str, tuple[str, ...]] = {
     "docker": ("dockerd",),
+    "docker-registry": ("docker-registry",),
+    "mmdebstrap": ("mmdebstrap",),
+    "uv": ("uv",),
     "chromium": ("chromium", "chromium-browser", "google-chrome"),
     "npm": ("npm",),
+    "kubectl": ("kubectl", "kustomize"),
 }
 """Each part and the programs that any one of which stands for it."""
 

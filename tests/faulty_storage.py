@@ -5,7 +5,8 @@ storage = WatchedStorage(LocalStorage(folder), crash_at(17, "before"))
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import builtins
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -15,7 +16,7 @@ from worldexplorer.storage import ObjectInfo, Storage
 
 CHANGING = frozenset({"create", "replace", "write", "delete", "move", "delete_tree", "upload"})
 """Operations after which the storage may be another one."""
-_LOOKS = frozenset({"stat", "local_copy"})
+_LOOKS = frozenset({"stat", "local_copies"})
 
 
 class Crash(BaseException):
@@ -90,8 +91,12 @@ class WatchedStorage:
     def upload(self, folder: Path, prefix: str) -> None:
         self._pass("upload", folder, prefix)
 
-    def local_copy(self, key: str) -> Path:
-        return self._pass("local_copy", key)
+    def local_copies(self, keys: Sequence[str], scratch: Path) -> builtins.list[Path]:
+        return self._pass("local_copies", keys, scratch)
+
+    def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> builtins.list[Any]:
+        """One after the other whatever the storage does, so that equal runs have equal moments."""
+        return [function(item) for item in items]
 
     def local_root(self) -> Path | None:
         return self._inner.local_root()

@@ -8,7 +8,10 @@ class TestLocalStorage(StorageContract):
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
+import time
+from contextvars import ContextVar
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,7 @@ from worldexplorer.errors import DefectError, ErrorClass, classify
 from worldexplorer.storage import AlreadyExistsError, ChangedError, NotFoundError, Storage
 
 CALLERS = 8
+WORD: ContextVar[str] = ContextVar("word", default="")
 
 
 def keys(storage: Storage, prefix: str) -> list[str]:
@@ -109,8 +113,14 @@ class StorageContract:
         assert storage.read("a/b") == b"x"
         assert keys(storage, "") == ["a/b"]
 
-    def test_what_is_not_there(self, storage: Storage) -> None:
-        for ask in (storage.read, storage.read_versioned, storage.sha256, storage.local_copy):
+    def test_what_is_not_there(self, storage: Storage, tmp_path: Path) -> None:
+        storage.create("there", b"")
+        for ask in (
+            storage.read,
+            storage.read_versioned,
+            storage.sha256,
+            lambda key: storage.local_copies(["there", key], tmp_path),
+        ):
             with pytest.raises(NotFoundError) as caught:
                 ask("no/such")
             assert classify(caught.value) is ErrorClass.INFRASTRUCTURE
@@ -226,9 +236,84 @@ class StorageContract:
                 "target/deep/two": b"2",
             }
 
-    def test_a_local_copy_has_the_bytes(self, storage: Storage) -> None:
-        storage.create("a/b", b"content")
-        assert storage.local_copy("a/b").read_bytes() == b"content"
+    def test_upload_leaves_alone_what_is_there(self, storage: Storage, tmp_path: Path) -> None:
+        folder = tmp_path / "made"
+        folder.mkdir()
+        for name in ("same", "same size", "other size"):
+            (folder / name).write_bytes(b"old")
+        storage.upload(folder, "target")
+        storage.create("target/other", b"")
+        (folder / "same size").write_bytes(b"new")
+        (folder / "other size").write_bytes(b"longer")
+        storage.upload(folder, "target")
+        assert {info.key: storage.read(info.key) for info in storage.list("target")} == {
+            "target/same": b"old",
+            "target/same size": b"new",
+            "target/other size": b"longer",
+            "target/other": b"",
+        }
+
+    def test_an_uploaded_file_keeps_its_time_until_somebody_writes_over_it(
+        self, storage: Storage, tmp_path: Path
+    ) -> None:
+        folder = tmp_path / "made"
+        folder.mkdir()
+        (folder / "a").write_bytes(b"content")
+        os.utime(folder / "a", (1_000_000_000, 1_000_000_000))
+        storage.upload(folder, "attempt")
+        storage.move("attempt/a", "published/a")
+        info = storage.stat("published/a")
+        assert info is not None
+        assert info.modified == 1_000_000_000
+        assert list(storage.list("published")) == [info]
+        storage.write("published/a", b"changed")
+        info = storage.stat("published/a")
+        assert info is not None
+        assert info.modified > 1_000_000_000
+
+    def test_local_copies_have_the_bytes_in_order(self, storage: Storage, tmp_path: Path) -> None:
+        names = [f"a/{number % 3}/{number}" for number in range(20)]
+        for name in names:
+            storage.create(name, name.encode())
+        asked = [*reversed(names), names[0]]
+        assert [path.read_bytes() for path in storage.local_copies(asked, tmp_path / "scratch")] == [
+            name.encode() for name in asked
+        ]
+        assert storage.local_copies([], tmp_path / "scratch") == []
+
+    def test_local_copies_of_a_folder_lie_like_the_folder(self, storage: Storage, tmp_path: Path) -> None:
+        storage.create("a/b/one", b"")
+        storage.create("a/b/c/two", b"")
+        one, two = storage.local_copies(["a/b/one", "a/b/c/two"], tmp_path / "scratch")
+        assert two.parent.parent == one.parent
+        assert (one.name, two.name) == ("one", "two")
+
+    def test_map_keeps_the_order_and_the_context(self, storage: Storage) -> None:
+        storage.create("a", b"x")
+        token = WORD.set("said")
+        try:
+            assert storage.map(lambda number: (number, WORD.get(), storage.read("a")), range(100)) == [
+                (number, "said", b"x") for number in range(100)
+            ]
+        finally:
+            WORD.reset(token)
+        assert storage.map(storage.read, []) == []
+
+    def test_map_may_be_called_inside_map(self, storage: Storage) -> None:
+        found = storage.map(lambda row: storage.map(lambda column: (row, column), range(40)), range(40))
+        assert found == [[(row, column) for column in range(40)] for row in range(40)]
+
+    def test_map_ends_at_the_first_failure(self, storage: Storage) -> None:
+        begun = []
+
+        def work(number: int) -> int:
+            begun.append(number)
+            time.sleep(0.001)
+            return 1 // number
+
+        with pytest.raises(ZeroDivisionError):
+            storage.map(work, range(5000))
+        assert len(begun) < 5000
 
     @pytest.mark.parametrize(
         "key", ["", "/", "/etc/passwd", "..", "../x", "a/../../x", "a/..", ".", "a/./b", "a//b", "a/", "a\0b"]
@@ -242,7 +327,7 @@ class StorageContract:
             storage.delete_tree,
             storage.stat,
             storage.sha256,
-            storage.local_copy,
+            lambda key: storage.local_copies([key], Path()),
             lambda key: storage.create(key, b""),
             lambda key: storage.write(key, b""),
             lambda key: storage.replace(key, b"", ""),

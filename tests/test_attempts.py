@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from builders import together
 from faulty_storage import WatchedStorage
+from remote_storage import RemoteStorage
 
 from worldexplorer import layout
 from worldexplorer.attempts import claim_attempt, discard_attempt, discard_dead_attempts
@@ -105,7 +106,7 @@ def test_half_a_discarded_attempt_is_not_taken_over(storage: LocalStorage) -> No
     assert (attempt.work / "checkpoint").exists()
     with claim_attempt(storage, JOB, "splat", PRINT) as second:
         assert second.name != attempt.name
-    discard_dead_attempts(storage, JOB, "splat")
+    discard_dead_attempts(storage, JOB, "splat", committed="")
     assert attempts(storage) == []
 
 
@@ -120,7 +121,7 @@ def test_only_the_dead_are_tidied_away(storage: LocalStorage) -> None:
     (folder / "new-splat-locked").mkdir()
     (folder / "new-splat-locked" / "lock").touch()
     with claim_attempt(storage, JOB, "splat", PRINT) as living:
-        discard_dead_attempts(storage, JOB, "splat")
+        discard_dead_attempts(storage, JOB, "splat", committed="")
         assert attempts(storage) == sorted([living.name, other_stage.name])
 
 
@@ -131,7 +132,7 @@ def test_nobody_loses_a_folder_to_those_who_tidy(storage: LocalStorage) -> None:
     def work(number: int) -> int:
         if number < 2:
             while not stop.is_set():
-                discard_dead_attempts(storage, JOB, "splat")
+                discard_dead_attempts(storage, JOB, "splat", committed="")
             return 0
         kept = 0
         try:
@@ -150,13 +151,6 @@ def test_nobody_loses_a_folder_to_those_who_tidy(storage: LocalStorage) -> None:
     assert outcomes == [0, 0, 40, 40, 40]
 
 
-class RemoteStorage(LocalStorage):
-    """As a bucket: there is no folder to work in."""
-
-    def local_root(self) -> None:  # type: ignore[override]
-        return None
-
-
 def test_attempts_at_remote_results_live_in_a_scratch_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLDEXPLORER_SCRATCH", str(tmp_path / "scratch"))
     storage = RemoteStorage(tmp_path / "bucket")
@@ -165,7 +159,8 @@ def test_attempts_at_remote_results_live_in_a_scratch_folder(tmp_path: Path, mon
         (attempt.out / "file").write_text("content")
         prefix = layout.attempt_output(JOB, attempt.name, "splat")
         storage.upload(attempt.out, prefix)
-        assert [info.key for info in storage.list("")] == [f"{prefix}/file"]
+        begun = f"{layout.attempt_folder(JOB, attempt.name)}/begun"
+        assert [info.key for info in storage.list("")] == [begun, f"{prefix}/file"]
         discard_attempt(storage, JOB, attempt.name)
     assert not storage.exists("")
     assert [path for path in (tmp_path / "scratch").rglob("*") if path.is_file()] == []

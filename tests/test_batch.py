@@ -81,7 +81,7 @@ class TestBeforeItBegins:
             ({"indices": ("7",)}, "no such index: 7"),
             ({"traj_prior": "sideways"}, "sideways"),
             ({"trajectory_order": ("sideways",)}, "sideways"),
-            ({"output_base": "gs://bucket/x"}, "not a local folder"),
+            ({"output_base": "s3://bucket/x"}, "neither a local folder nor a bucket"),
             ({"root_dir": "/no/such/folder"}, "own trajectories"),
             ({"dataset_dir": "/no/such/folder"}, "Dataset directory not found"),
         ],

@@ -65,7 +65,7 @@ def test_everything_the_format_knows_is_read(tmp_path):
     dataset = load(tmp_path, document)
     assert [entry.index for entry in dataset.samples] == [3, 5, 7]
     assert dataset.warnings == ()
-    assert dataset.folder == tmp_path and dataset.metadata_path == tmp_path / "metadata.json"
+    assert dataset.where == str(tmp_path / "metadata.json")
     third, fifth, seventh = dataset.samples
     assert seventh.model_dump() == document["samples"][0] | {
         "photorealistic": {"original_path": "p.png", "path": "q.png", "filename": "r.png", "scaffold_path": None},

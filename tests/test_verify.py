@@ -150,15 +150,21 @@ class TestFiles:
         waiting = f"{layout.attempt_output(JOB, record.attempt, 'scaffold')}/{entry.path}"
         published = f"{layout.job_folder(JOB)}/{entry.path}"
 
-        for side in ("before", "after"):
-            bench.storage.move(published, waiting)
+        for operation, key in (("list", waiting.rpartition("/")[0]), ("sha256", waiting)):
+            for side in ("before", "after"):
+                bench.storage.move(published, waiting)
+                met = []
 
-            def publish(moment: Moment, side: str = side) -> None:
-                if moment.key == waiting and moment.side == side:
-                    bench.storage.move(waiting, published)
+                def publish(
+                    moment: Moment, wanted: tuple[str, str, str] = (operation, side, key), met: list[Moment] = met
+                ) -> None:
+                    if (moment.operation, moment.side, moment.key) == wanted:
+                        met.append(moment)
+                        bench.storage.move(waiting, published)
 
-            storage = WatchedStorage(bench.storage, publish)
-            assert changed_files(storage, JOB, record, full=True) == []
+                storage = WatchedStorage(bench.storage, publish)
+                assert changed_files(storage, JOB, record, full=True) == []
+                assert len(met) == 1
 
     def test_a_record_that_cannot_be_read_is_named_and_the_others_are_looked_at(self, bench: Workbench) -> None:
         runner = bench.runner(definitions=toy_rooms())

@@ -7,7 +7,8 @@ An attempt is a folder `<job>/.attempts/<stage>-<fingerprint>-<random>/` with
     lock      held by the living owner
 
 A process that dies gives up its lock with its life, so the next one takes its attempt over and goes on where it was.
-Two living processes never share an attempt. Where the storage is remote, attempts live in a local scratch folder.
+Two living processes never share an attempt. Where the storage is remote, attempts live in a local scratch folder, and
+what is finished of them is kept in the storage as well (:mod:`worldexplorer.remote_attempts`).
 
 Example:
     >>> with claim_attempt(storage, job, "splat", fingerprint) as attempt:
@@ -22,14 +23,23 @@ import logging
 import os
 import secrets
 import shutil
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from worldexplorer import layout
+from worldexplorer.context import nothing_to_keep
 from worldexplorer.layout import JobId
+from worldexplorer.remote_attempts import (
+    WORK,
+    announce_attempt,
+    discard_kept_attempt,
+    discard_superseded_attempts,
+    keeper,
+    seed_attempt,
+)
+from worldexplorer.scratch import scratch_root
 from worldexplorer.storage import Storage
 from worldexplorer.storage.folders import make_folder
 
@@ -47,13 +57,15 @@ class Attempt:
         name: unique within the job.
         out: the folder of the files to commit.
         work: the folder of what a resumed stage goes on from.
-        resumed: whether a dead process left work here.
+        resumed: whether a dead process, or another machine, left work here.
+        keep: keeps what is finished for other machines, where that makes sense; see StageContext.
     """
 
     name: str
     out: Path
     work: Path
     resumed: bool
+    keep: Callable[[], None] = nothing_to_keep
 
 
 @contextmanager
@@ -75,7 +87,13 @@ def claim_attempt(
     resumed = claimed is not None
     name, lock = claimed or _begin(folder, prefix)
     try:
-        yield _prepared(folder / name, stage, resumed=resumed)
+        keep = nothing_to_keep
+        if storage.local_root() is None:
+            announce_attempt(storage, job, name)
+            if not (folder / name / WORK).is_dir():  # new, or its owner died before it had anything
+                resumed = seed_attempt(storage, job, stage, prefix, committed=committed, folder=folder / name)
+            keep = keeper(storage, job, name, folder / name / stage, folder / name / WORK)
+        yield _prepared(folder / name, stage, resumed=resumed, keep=keep)
     finally:
         os.close(lock)
 
@@ -85,13 +103,24 @@ def discard_attempt(storage: Storage, job: JobId, name: str) -> None:
     local = _local_attempts(storage, job) / name
     # Without its lock nobody takes it over any more: what a crash leaves of it from here on is only rubbish.
     (local / _LOCK).unlink(missing_ok=True)
-    if storage.local_root() is None and local.exists():
-        shutil.rmtree(local)
-    storage.delete_tree(layout.attempt_folder(job, name))
+    if storage.local_root() is not None:
+        storage.delete_tree(layout.attempt_folder(job, name))
+        return
+    while local.exists():
+        with suppress(FileNotFoundError):  # another run takes the same away
+            shutil.rmtree(local)
+    discard_kept_attempt(storage, job, name)
 
 
-def discard_dead_attempts(storage: Storage, job: JobId, stage: str) -> None:
-    """Remove every attempt at a stage whose owner is gone."""
+def discard_dead_attempts(storage: Storage, job: JobId, stage: str, *, committed: str) -> None:
+    """Remove every attempt at a stage whose owner is gone.
+
+    Args:
+        storage: the `output_base`.
+        job: whose stage.
+        stage: which one.
+        committed: the attempt that the stage's record names.
+    """
     folder = _local_attempts(storage, job)
     for candidate in _attempts(folder, f"{stage}-", f"{_UNNAMED}{stage}-"):
         lock = _try_lock(candidate)
@@ -102,6 +131,8 @@ def discard_dead_attempts(storage: Storage, job: JobId, stage: str) -> None:
                 os.close(lock)
         elif not (candidate / _LOCK).exists():
             _remove_rubbish(storage, job, candidate)
+    if storage.local_root() is None:
+        discard_superseded_attempts(storage, job, stage, committed)
 
 
 def _attempts(folder: Path, *prefixes: str) -> list[Path]:
@@ -157,12 +188,12 @@ def _local_attempts(storage: Storage, job: JobId) -> Path:
     root = storage.local_root()
     if root is None:
         name = hashlib.sha256(storage.uri.encode()).hexdigest()[:_FINGERPRINT_CHARACTERS]
-        root = Path(os.environ.get("WORLDEXPLORER_SCRATCH") or tempfile.gettempdir()) / f"worldexplorer-{name}"
+        root = scratch_root() / f"worldexplorer-{name}"
     return root / layout.attempts_folder(job)
 
 
-def _prepared(folder: Path, stage: str, *, resumed: bool) -> Attempt:
-    attempt = Attempt(name=folder.name, out=folder / stage, work=folder / "work", resumed=resumed)
+def _prepared(folder: Path, stage: str, *, resumed: bool, keep: Callable[[], None]) -> Attempt:
+    attempt = Attempt(name=folder.name, out=folder / stage, work=folder / WORK, resumed=resumed, keep=keep)
     attempt.out.mkdir(exist_ok=True)
     attempt.work.mkdir(exist_ok=True)
     return attempt

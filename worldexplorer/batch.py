@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Collection, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from worldexplorer import layout
@@ -31,7 +30,7 @@ from worldexplorer.selection import IndexSelection
 from worldexplorer.stage import DEFINITIONS
 from worldexplorer.storage import Storage, open_storage
 from worldexplorer.summary import write_summary
-from worldexplorer.trajectory.own_paths import load_trajectories
+from worldexplorer.trajectory.own_paths import load_trajectories, trajectories_folder
 from worldexplorer.worker import EngineLoader, run_jobs
 
 EXIT_SUCCESS = 0
@@ -69,13 +68,14 @@ class PreparedBatch:
     load: EngineLoader
 
 
-def prepare_batch(run: RunConfig, load: EngineLoader = load_engine) -> PreparedBatch:
+def prepare_batch(run: RunConfig, load: EngineLoader = load_engine, run_id: str | None = None) -> PreparedBatch:
     """Read the data set, load the engine and plan; UsageError for everything that is wrong with the command.
 
-    Every worker process loads an engine of its own with `load`, which is picklable.
+    Every worker process loads an engine of its own with `load`, which is picklable. A run that something else has named
+    already keeps that `run_id`.
     """
     with _collector_paused():
-        return _prepare(run, load)
+        return _prepare(run, load, run_id or new_run_id())
 
 
 @contextmanager
@@ -93,9 +93,9 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _prepare(run: RunConfig, load: EngineLoader) -> PreparedBatch:
+def _prepare(run: RunConfig, load: EngineLoader, run_id: str) -> PreparedBatch:
     dataset = load_dataset(
-        Path(run.batch.dataset_dir),
+        run.batch.dataset_dir,
         confine_paths=run.batch.confine_paths,
         trajectory_names=_own_trajectories(run.trajectory.root_dir),
     )
@@ -111,8 +111,8 @@ def _prepare(run: RunConfig, load: EngineLoader) -> PreparedBatch:
         for definition in DEFINITIONS:
             if definition.number in run.batch.only_stages:
                 definition.settings(job, run, engine)  # refuses settings that cannot be, before anything is written
-    jobs = replace(jobs, warnings=(*dataset.warnings, *jobs.warnings))
-    plan = make_plan(storage, run, jobs, engine, new_run_id(), DEFINITIONS)
+    jobs = replace(jobs, jobs=tuple(dataset.fetch(jobs.jobs)), warnings=(*dataset.warnings, *jobs.warnings))
+    plan = make_plan(storage, run, jobs, engine, run_id, DEFINITIONS)
     return PreparedBatch(run, dataset, engine, storage, plan, load)
 
 
@@ -121,7 +121,7 @@ def _own_trajectories(root_dir: str | None) -> Collection[str] | None:
     if root_dir is None:
         return None
     try:
-        return load_trajectories(Path(root_dir))
+        return load_trajectories(trajectories_folder(root_dir))
     except UserError as error:  # no single job's fault: the command names the folder for all of them
         raise UsageError(error.what, where=f"--root_dir: {error.where}", remedy=error.remedy) from None
 

@@ -54,7 +54,7 @@ def setting(
     choices: tuple[Any, ...] = (),
     several: bool = False,
     kind: type = str,
-    alias: str = "",
+    synonym: str = "",
     metavar: str = "",
 ) -> Any:
     """A field with what the command line needs to know about it."""
@@ -63,7 +63,7 @@ def setting(
         "choices": choices,
         "several": several,
         "kind": kind,
-        "alias": alias,
+        "synonym": synonym,
         "metavar": metavar,
     }
     return field(default=default, metadata=facts)
@@ -90,7 +90,7 @@ class ScaffoldConfig:
     traj_prior: str = setting("pan-in-place", group=_STAGE_1, metavar="NAME")
     """single_image only: the camera path of stage 1. pan-in-place turns on the spot, which is what stage 2 expects;
     orbit and the other SEVA priors look elsewhere and are warned about."""
-    num_seva_frames: int = setting(80, group=_STAGE_1, kind=int, alias="num_targets", metavar="N")
+    num_seva_frames: int = setting(80, group=_STAGE_1, kind=int, synonym="num_targets", metavar="N")
     """single_image only: frames generated around the photo, the photo included; a multiple of 8 from 8 to 360. The
     eight scaffold views are frames i*N/8."""
     cfg: tuple[float, ...] = setting((4.0, 2.0), group=_STAGE_1, metavar="A,B")
@@ -168,9 +168,9 @@ class BatchConfig:
     """Settings of a whole run."""
 
     dataset_dir: str = setting("", group="Required", metavar="FOLDER")
-    """The curated data set: a folder with metadata.json and the images it names."""
+    """The curated data set: a folder, or gs://BUCKET/PREFIX, with metadata.json and the images it names."""
     output_base: str = setting("output/batch", group=_OUTPUT, metavar="FOLDER")
-    """Where results go: VARIANT/index_XXXX/ folders and batch_summary.json."""
+    """Where results go: a folder, or gs://BUCKET/PREFIX, for VARIANT/index_XXXX/ folders and batch_summary.json."""
     indices: tuple[str, ...] = setting((), group=_OUTPUT, several=True, metavar="I")
     """Only these samples: numbers and inclusive ranges, such as 0-9 20 30:32."""
     only_stages: tuple[int, ...] = setting(

@@ -11,7 +11,7 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 Settings = TypeVar("Settings")
 
 
+def nothing_to_keep() -> None:
+    """Where `out` and `work` lie in the storage already."""
+
+
 class InputFiles(Protocol):
     """The files of the stage before, as its record names them."""
 
@@ -35,6 +39,9 @@ class InputFiles(Protocol):
 
     def path(self, relative: str) -> Path:
         """A local file to read, checked against the record once; `relative` to the job's folder."""
+
+    def files(self, relatives: Sequence[str]) -> list[Path]:
+        """As `path`, of many files at once: from a remote storage they are fetched together."""
 
     def paths(self, folder: str) -> list[Path]:
         """Every file the record names below a folder, in order of names."""
@@ -53,6 +60,8 @@ class StageContext(Generic[Settings]):
         attempt: a name no other living run uses; a resumed stage has the same one again.
         out: where the files to commit go.
         work: where what a resumed stage goes on from goes; empty at first.
+        keep: to be called when something is finished that a resumed stage need not do again: where the storage is
+            remote, `out` and `work` are then kept there for another machine to go on with.
     """
 
     job: Job
@@ -64,6 +73,7 @@ class StageContext(Generic[Settings]):
     out: Path
     work: Path
     progress: Progress
+    keep: Callable[[], None] = nothing_to_keep
 
 
 @dataclass(frozen=True)

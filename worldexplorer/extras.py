@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -49,7 +50,9 @@ def write_extras(storage: Storage, job: Job, *, all_frames: bool) -> None:
             _copy_frames(storage, job, scaffold)
         sheet = f"{layout.job_folder(job.id)}/{layout.CONTACT_SHEET}"
         if _is_stale(storage, job, sheet):
-            storage.write(sheet, _draw_sheet(job, _committed(storage, job)))
+            with ExitStack() as stack:
+                stages = [stack.enter_context(closing(inputs)) for inputs in _committed(storage, job)]
+                storage.write(sheet, _draw_sheet(job, stages))
     except Exception as error:  # noqa: BLE001 (a picture for people is no reason to lose a job that took hours)
         _logger.warning("%s: the contact sheet or the copied frames could not be made: %s", job.id, error)
 
@@ -72,18 +75,18 @@ def _copy_frames(storage: Storage, job: Job, record: ObjectInfo) -> None:
     scaffold = RecordedInputs(storage, job.id, STAGE_NAMES[1])
     names = [entry.path for entry in scaffold.record.files if entry.path.startswith(f"{layout.GENERATED_VIEWS}/")]
     wanted = {f"{folder}/{PurePosixPath(name).name}": name for name in names}
-    for key in copies.keys() - wanted.keys():
-        storage.delete(key)
-    for key, name in wanted.items():
-        if key not in copies or copies[key].modified < record.modified:
-            storage.write(key, scaffold.path(name).read_bytes())
+    storage.map(storage.delete, sorted(copies.keys() - wanted.keys()))
+    stale = [key for key in wanted if key not in copies or copies[key].modified < record.modified]
+    with closing(scaffold):
+        paths = dict(zip(stale, scaffold.files([wanted[key] for key in stale]), strict=True))
+        storage.map(lambda key: storage.write(key, paths[key].read_bytes()), stale)
 
 
 def _is_stale(storage: Storage, job: Job, key: str) -> bool:
     sheet = storage.stat(key)
     if sheet is None:
         return True
-    records = [storage.stat(layout.record(job.id, stage)) for stage in STAGE_NAMES.values()]
+    records = storage.map(lambda stage: storage.stat(layout.record(job.id, stage)), list(STAGE_NAMES.values()))
     return any(record is not None and record.modified > sheet.modified for record in records)
 
 
@@ -120,7 +123,7 @@ def _frames_row(scene: RecordedInputs) -> SheetRow:
     generated = [path for path in paths if PurePosixPath(path).parts[0] != "input"]
     picks = np.unique(np.linspace(0, len(generated) - 1, min(_SHOWN_FRAMES, len(generated))).round().astype(int))
     chosen = [generated[pick] for pick in picks]
-    pictures: list[Pictures] = [read_picture(scene.path(f"{scene_path}/{path}")) for path in chosen]
+    pictures: list[Pictures] = [read_picture(path) for path in scene.files([f"{scene_path}/{name}" for name in chosen])]
     captions = [f"{PurePosixPath(path).parts[0].replace('_', ' ')}  {Path(path).stem}" for path in chosen]
     return SheetRow("Generated frames", pictures, captions)
 

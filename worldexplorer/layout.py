@@ -5,6 +5,8 @@ Every function returns a key: a POSIX path relative to `output_base`, the same o
     output_base/
       batch_summary.json
       runs/RUN_ID/plan.json                            what one run set out to do
+      runs/RUN_ID/run.json, plan.failed.json, ABORT    a cluster run: its settings, why there is no plan, stop
+      runs/RUN_ID/inputs/VARIANT/index_XXXX/           a cluster run from stage 2 or 3: the record it starts from
       VARIANT/index_XXXX/                              one job
         records/STAGE.json, STAGE.failed.json, STAGE.damaged.json
         scaffold/generated_views/  scaffold/scaffold/  scaffold/final/000.png-007.png  scaffold/scaffold.json
@@ -105,3 +107,23 @@ def attempt_output(job: JobId, attempt: str, stage: str) -> str:
 def plan(run_id: str) -> str:
     """What one run set out to do."""
     return f"{RUNS}/{run_id}/plan.json"
+
+
+def run_file(run_id: str) -> str:
+    """A cluster run's configuration and jobs."""
+    return f"{RUNS}/{run_id}/run.json"
+
+
+def plan_failure(run_id: str) -> str:
+    """Why a cluster run could not be planned."""
+    return f"{RUNS}/{run_id}/plan.failed.json"
+
+
+def abort_marker(run_id: str) -> str:
+    """Says that the rest of a cluster run is to stop."""
+    return f"{RUNS}/{run_id}/ABORT"
+
+
+def run_input(run_id: str, job: JobId) -> str:
+    """The folder with the record that a job of a cluster run starts from."""
+    return f"{RUNS}/{run_id}/inputs/{job_folder(job)}"

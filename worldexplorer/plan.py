@@ -139,7 +139,7 @@ def make_plan(
     definitions: Sequence[StageDefinition[Any]],
 ) -> BatchPlan:
     """Decide about every job; reads records and photo headers, writes nothing."""
-    plans = tuple(_plan_job(storage, run, job, engine, definitions) for job in jobs.jobs)
+    plans = tuple(storage.map(lambda job: _plan_job(storage, run, job, engine, definitions), jobs.jobs))
     file = PlanFile(
         run_id=run_id,
         created_at=datetime.now(UTC).isoformat(),
@@ -169,7 +169,9 @@ def _plan_job(
     first = decisions[0]
     problem = ""
     begins = first.stage == STAGE_NAMES[1] and first.action is Action.RUN
-    if begins and job.image is not None and job.scaffold_path is None:
+    if begins and job.unfetched is not None:
+        problem = str(job.unfetched)
+    elif begins and job.image is not None and job.scaffold_path is None:
         try:
             check_header(job.image)
         except UserError as error:

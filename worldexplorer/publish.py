@@ -32,8 +32,7 @@ def publish(storage: Storage, job: JobId, record: StageRecord) -> StageRecord:
     folder = layout.job_folder(job)
     attempt = layout.attempt_output(job, record.attempt, record.stage)
     try:
-        for entry in record.files:
-            storage.move(f"{attempt}/{entry.path}", f"{folder}/{entry.path}")
+        storage.map(lambda entry: storage.move(f"{attempt}/{entry.path}", f"{folder}/{entry.path}"), record.files)
     except NotFoundError:
         current = _current(storage, job, record.stage)[0]
         if current.attempt == record.attempt and not current.published:
@@ -42,10 +41,9 @@ def publish(storage: Storage, job: JobId, record: StageRecord) -> StageRecord:
     current = _current(storage, job, record.stage)[0]
     if current.attempt != record.attempt:
         return current  # what this record supersedes, the new one may have brought back
-    for path in record.supersedes:
-        storage.delete(f"{folder}/{path}")
+    storage.map(lambda path: storage.delete(f"{folder}/{path}"), record.supersedes)
     discard_attempt(storage, job, record.attempt)
-    discard_dead_attempts(storage, job, record.stage)
+    discard_dead_attempts(storage, job, record.stage, committed=record.attempt)
     clear_failure(storage, job, record.stage)
     storage.delete(layout.damaged_marker(job, record.stage))
     return _mark_published(storage, job, record)

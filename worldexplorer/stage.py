@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,7 @@ class StageRunner:
                 return record
             except Exception as error:
                 _logger.debug("stage %s of %s failed", stage, job.id, exc_info=True)
-                failure = self.record_failure(job, stage, error, cost=cost, retries=retries, tail=tail)
+                failure = self.record_failure(job.id, stage, error, cost=cost, retries=retries, tail=tail)
                 raise StageFailedError(failure) from error
 
     def _bring(self, job: Job, stage: str, progress: Progress, cost: Measurement, retries: list[Retry]) -> StageRecord:
@@ -130,7 +131,10 @@ class StageRunner:
             {"result": decision.fingerprint, "input": inputs.entry.content if inputs is not None else ""}
         )
         committed = old.attempt if old is not None else ""
-        with claim_attempt(self._storage, job.id, stage, work, committed=committed) as attempt:
+        with (
+            closing(inputs) if inputs is not None else nullcontext(),
+            claim_attempt(self._storage, job.id, stage, work, committed=committed) as attempt,
+        ):
             record = self._produce(definition, job, decision, inputs, attempt, progress, cost, retries)
             return self._commit(job, attempt, decision, record)
 
@@ -173,6 +177,7 @@ class StageRunner:
                 out=attempt.out,
                 work=attempt.work,
                 progress=progress,
+                keep=attempt.keep,
             )
             try:
                 outcome = definition.produce(context)
@@ -279,7 +284,7 @@ class StageRunner:
 
     def record_failure(
         self,
-        job: Job,
+        job: layout.JobId,
         stage: str,
         error: Exception,
         *,
@@ -293,8 +298,8 @@ class StageRunner:
         trace = None if isinstance(error, WorldExplorerError) else error
         failure = StageRecord(
             stage=stage,
-            index=job.id.index,
-            variant=job.id.variant,
+            index=job.index,
+            variant=job.variant,
             status="failed",
             run_id=self.run_id,
             attempt="",
@@ -318,9 +323,10 @@ class StageRunner:
             ),
         )
         try:
-            self._storage.write(layout.failed_record(job.id, stage), failure.to_json())
-        except OSError as problem:  # the same full disk, as a rule: the failure is still reported to the caller
-            _logger.error("the failure of %s in %s could not be recorded: %s", stage, job.id, problem)
+            self._storage.write(layout.failed_record(job, stage), failure.to_json())
+        # The same full disk or silent bucket, as a rule: the failure is still reported to the caller.
+        except (OSError, WorldExplorerError) as problem:
+            _logger.error("the failure of %s in %s could not be recorded: %s", stage, job, problem)
         return failure
 
 

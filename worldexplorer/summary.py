@@ -61,7 +61,7 @@ def build_summary(storage: Storage, run_id: str, *, elapsed_seconds: float, inte
     for plan in plans:
         stopped = {layout.JobId(one.index, one.variant): one.reason for one in plan.not_run}
         newest |= {job.id: (plan, job, stopped.get(job.id, "")) for job in plan.jobs}
-    results = [_result(storage, *newest[job]) for job in sorted(newest)]
+    results = storage.map(lambda job: _result(storage, *newest[job]), sorted(newest))
     counts = {status: sum(entry["status"] == status for entry in results) for status in STATUSES}
     return {
         "schema_version": SUMMARY_SCHEMA_VERSION,
@@ -87,15 +87,17 @@ def build_summary(storage: Storage, run_id: str, *, elapsed_seconds: float, inte
 
 def read_plans(storage: Storage) -> list[PlanFile]:
     """The plans of all runs over this storage, oldest first; one that cannot be read is left out with a warning."""
-    plans = []
-    for info in storage.list(layout.RUNS):
-        if not info.key.endswith("/plan.json"):
-            continue
-        try:
-            plans.append(PlanFile.from_json(storage.read(info.key), where=info.key))
-        except DefectError as error:
-            _logger.warning("jobs that only this run planned are not in the summary: %s", error)
+    keys = [info.key for info in storage.list(layout.RUNS) if info.key.endswith("/plan.json")]
+    plans = [plan for plan in storage.map(lambda key: _read_plan(storage, key), keys) if plan is not None]
     return sorted(plans, key=lambda plan: (plan.created_at, plan.run_id))
+
+
+def _read_plan(storage: Storage, key: str) -> PlanFile | None:
+    try:
+        return PlanFile.from_json(storage.read(key), where=key)
+    except DefectError as error:
+        _logger.warning("jobs that only this run planned are not in the summary: %s", error)
+        return None
 
 
 def _result(storage: Storage, plan: PlanFile, planned: PlannedJob, stopped: str) -> dict[str, Any]:

@@ -196,7 +196,7 @@ def _death(worker: _Worker, task: _Task) -> JobFinished:
     error = InfrastructureError(f"the job's process died ({cause})", where=str(worker.job.id), remedy=remedy)
     runner = task.runner(open_storage(task.run.batch.output_base))
     stage = worker.stages[0] if worker.stages else runner.stages_of(worker.job)[0]
-    return JobFinished(worker.job.id, runner.record_failure(worker.job, stage, error))
+    return JobFinished(worker.job.id, runner.record_failure(worker.job.id, stage, error))
 
 
 def _work(connection: Connection, task: _Task) -> None:

@@ -40,7 +40,7 @@ def actions_by_name():
 
 def test_every_field_is_one_flag_with_its_name_help_and_choices():
     actions = actions_by_name()
-    aliases = set()
+    synonyms = set()
     for config_class in CONFIG_CLASSES:
         for field in fields(config_class):
             action = actions[field.name]
@@ -48,10 +48,10 @@ def test_every_field_is_one_flag_with_its_name_help_and_choices():
             assert help_texts(config_class)[field.name] in action.help.replace("%%", "%")
             if not field.metadata["metavar"] and field.default is not False:
                 assert action.metavar == "{" + ",".join(map(str, field.metadata["choices"])) + "}"
-            if field.metadata["alias"]:
-                aliases.add(field.metadata["alias"])
+            if field.metadata["synonym"]:
+                synonyms.add(field.metadata["synonym"])
     names = {field.name for config_class in CONFIG_CLASSES for field in fields(config_class)}
-    assert set(actions) == names | aliases
+    assert set(actions) == names | synonyms
 
 
 def test_a_command_without_flags_has_every_default_of_the_dataclasses():

@@ -65,10 +65,10 @@ def test_the_version(capsys):
         ),
         (["doctor", "--engine"], "--engine needs a value. What to do: give it as --engine {full,preview}"),
         (
-            ["summary", "gs://bucket/x"],
+            ["summary", "s3://bucket/x"],
             (
-                "output_base gs://bucket/x is not a local folder (--output_base). What to do: "
-                "give a folder; buckets are not built into this version"
+                "output_base s3://bucket/x is neither a local folder nor a bucket (--output_base). What to do: "
+                "give a folder, or gs://BUCKET/FOLDER"
             ),
         ),
     ],

@@ -94,6 +94,11 @@ class Rig:
         storage = WatchedStorage(self.bench.storage, watch)
         self.bench.batch(self._run, storage=storage, definitions=self._rooms.definitions)
 
+    @property
+    def operations(self) -> int:
+        """How many an undisturbed run does."""
+        return self._moments[-1].number
+
     def moments(self) -> list[Moment]:
         moments = crash_moments(self._moments)
         return moments if self._everywhere else thinned(moments)
@@ -129,7 +134,7 @@ def test_crashing_again_and_again(name: str, folder: Path, rooms: RememberedRoom
         rig.begin()
         crashes = 0
         while crashes < 40:
-            number = int(generator.integers(20, 400))
+            number = int(generator.integers(10, rig.operations))
             try:
                 rig.run(crash_at(Moment(number, str(generator.choice(["before", "after"])), "", "")))
             except Crash:

@@ -25,7 +25,7 @@ from worldexplorer.records import StageRecord
 from worldexplorer.scaffold.poses import scaffold_poses
 from worldexplorer.seeds import derive_seed
 from worldexplorer.splat.metrics import psnr
-from worldexplorer.splat.stage import TURNTABLE_FRAMES, turntable
+from worldexplorer.splat.stage import TURNTABLE_FRAMES, keeping, turntable
 from worldexplorer.stage import StageFailedError
 
 
@@ -200,3 +200,17 @@ def test_a_training_log_that_holds_no_numbers_fails_the_stage(bench: Workbench) 
     assert caught.value.record.error is not None
     assert caught.value.record.error.error_class.value == "defect"
     assert not bench.job_path("records/splat.json").exists()
+
+
+def test_every_checkpoint_is_kept_before_its_progress_is_told(tmp_path: Path) -> None:
+    told: list[str] = []
+    report = keeping(lambda done, total, what: told.append(str(done)), tmp_path, lambda: told.append("keep"))
+    for step in range(1, 6):
+        with (tmp_path / "log").open("a") as file:
+            file.write("step")
+        if step % 2 == 0:
+            (tmp_path / "partial").write_text("state")
+            (tmp_path / "partial").replace(tmp_path / "checkpoint")
+        report(step, 5, "training")
+    # The first step makes the log.
+    assert told == ["keep", "1", "keep", "2", "3", "keep", "4", "5"]

@@ -79,9 +79,9 @@ class TestWithoutHardLinks(TestLocalStorage):
         monkeypatch.setattr(os, "link", refuse)
 
 
-def test_buckets_are_refused() -> None:
+def test_other_schemes_are_refused() -> None:
     with pytest.raises(UsageError, match="--output_base"):
-        open_storage("gs://bucket/output")
+        open_storage("s3://bucket/output")
 
 
 def test_a_folder_is_opened(tmp_path: Path) -> None:

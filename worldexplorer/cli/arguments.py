@@ -53,7 +53,7 @@ class Flag:
     choices: tuple[Any, ...]
     several: bool
     kind: type
-    alias: str
+    synonym: str
     metavar: str
 
     @property
@@ -105,8 +105,8 @@ def batch_parser(program: str = "run_batch_pipeline.py") -> Parser:
         group = parser.add_argument_group(name)
         for flag in (one for one in flags if one.group == name):
             group.add_argument(f"--{flag.name}", help=_help(flag), **_shape(flag))
-            if flag.alias:
-                group.add_argument(f"--{flag.alias}", help=f"Another name of --{flag.name}.", **_shape(flag))
+            if flag.synonym:
+                group.add_argument(f"--{flag.synonym}", help=f"Another name of --{flag.name}.", **_shape(flag))
     return parser
 
 
@@ -151,12 +151,12 @@ def _help(flag: Flag) -> str:
 def _spoken(flag: Flag, given: Mapping[str, Any]) -> Any:
     """What the command says for a flag under either of its names; None where it says nothing."""
     first = given[flag.name]
-    if not flag.alias or given[flag.alias] is None:
+    if not flag.synonym or given[flag.synonym] is None:
         return first
-    second = given[flag.alias]
+    second = given[flag.synonym]
     if first is not None and _value(flag, first) != _value(flag, second):
         raise UsageError(
-            f"--{flag.name} is {first} and --{flag.alias} is {second}, and both are names of one setting",
+            f"--{flag.name} is {first} and --{flag.synonym} is {second}, and both are names of one setting",
             remedy=f"give --{flag.name} alone",
         )
     return second

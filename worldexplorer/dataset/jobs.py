@@ -18,58 +18,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from worldexplorer.dataset.load import FALLBACK_FOLDER, FALLBACK_SUFFIXES, Dataset
-from worldexplorer.dataset.paths import is_url, why_not_file, why_not_folder
+from worldexplorer.dataset.job import DEFAULT_VARIANT, Job, expansion_overrides, scaffold_overrides
+from worldexplorer.dataset.load import FALLBACK_FOLDER, Dataset
+from worldexplorer.dataset.paths import IMAGE_SUFFIXES, is_url
 from worldexplorer.dataset.schema import SampleEntry, VariantEntry, describe
 from worldexplorer.dataset.tally import Tally
 from worldexplorer.errors import UsageError
-from worldexplorer.layout import JobId, sample_name
+from worldexplorer.layout import sample_name
 from worldexplorer.selection import IndexSelection, format_indices
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-DEFAULT_VARIANT = "default"
-
-
-@dataclass(frozen=True, slots=True)
-class ScaffoldOverrides:
-    """What a sample says about stage 1; None where it says nothing and the command decides."""
-
-    mode: str | None = None
-    custom: bool | None = None
-    prompts: tuple[str, ...] | None = None
-    """Four texts: North, West, South, East."""
-
-
-@dataclass(frozen=True, slots=True)
-class ExpansionOverrides:
-    """What a sample says about stage 2; None where it says nothing and the command decides."""
-
-    translation_scaling_factor: float | None = None
-    trajectory_order: tuple[str, ...] | None = None
-    num_images_for_vggt: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One sample in one variant; at least one of `image` and `scaffold_path` is given, and exists."""
-
-    index: int
-    variant: str
-    image: Path | None
-    scaffold_path: Path | None
-    """A folder with eight finished views, which takes the place of stage 1."""
-    scene_type: str | None
-    category: str | None
-    theme: str | None
-    scaffold: ScaffoldOverrides
-    expansion: ExpansionOverrides
-
-    @property
-    def id(self) -> JobId:
-        """What names the job's folder."""
-        return JobId(self.index, self.variant)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +67,9 @@ def resolve_jobs(dataset: Dataset, selection: IndexSelection | None = None) -> J
     """
     samples: Sequence[SampleEntry] = dataset.samples
     if selection is not None:
-        selection.require([sample.index for sample in samples], where=str(dataset.metadata_path))
+        selection.require([sample.index for sample in samples], where=dataset.where)
         samples = [sample for sample in samples if selection.contains(sample.index)]
+    dataset.source.expect(_files_named(samples), _folders_named(samples))
     tally = Tally()
     found = [outcome for sample in samples for outcome in _Resolver(dataset, sample, tally).outcomes()]
     jobs = tuple(outcome for outcome in found if isinstance(outcome, Job))
@@ -133,11 +93,26 @@ def require_jobs(found: JobList, dataset: Dataset) -> None:
     raise UsageError(
         f"No jobs to run: nothing to start from was found for any of {len(found.skipped):,} variants, the first being "
         f"sample {first.index}, {first.variant}: {first.reason}",
-        where=str(dataset.metadata_path),
+        where=dataset.where,
         remedy="give each sample at least one image that exists: as photorealistic.original_path or "
         "stylized.original_path (or path), as scaffold.input_image, or as a file in the data set's folder images/ "
         "named after the index, such as images/0.png",
     )
+
+
+def _files_named(samples: Sequence[SampleEntry]) -> Iterator[str]:
+    for sample in samples:
+        for name, entry in sample.variants():
+            yield from (path for _, path in entry.image_paths(name))
+        if sample.scaffold is not None and sample.scaffold.input_image is not None:
+            yield sample.scaffold.input_image
+
+
+def _folders_named(samples: Sequence[SampleEntry]) -> Iterator[str]:
+    for sample in samples:
+        for entry in (sample.photorealistic, sample.stylized, sample.scaffold):
+            if entry is not None and entry.scaffold_path is not None:
+                yield entry.scaffold_path
 
 
 class _Resolver:
@@ -173,7 +148,7 @@ class _Resolver:
                 names = (
                     f"{FALLBACK_FOLDER}/{self._sample.index}.*, {FALLBACK_FOLDER}/{sample_name(self._sample.index)}.*"
                 )
-                nothing = f"it names no image, and there is none of {names} ({' '.join(FALLBACK_SUFFIXES)})"
+                nothing = f"it names no image, and there is none of {names} ({' '.join(IMAGE_SUFFIXES)})"
                 return SkippedVariant(self._sample.index, DEFAULT_VARIANT, nothing)
         image, reason = self._first_file(candidates, f"sample {self._sample.index}")
         if reason is not None:
@@ -193,8 +168,7 @@ class _Resolver:
         """The first of the (key, path) `candidates` that is a file, and why none is; (None, None) without any."""
         reasons: list[str] = []
         for key, path in candidates:
-            located = self._dataset.rules.locate(path)
-            reason = why_not_file(located)
+            located, reason = self._dataset.source.find_file(path)
             if reason is None:
                 for missing, _ in candidates[: len(reasons)]:
                     self._tally.add(f"{missing} names no file that can be read, {key} taken", place)
@@ -207,8 +181,8 @@ class _Resolver:
         sample = self._sample
         folder = None
         if scaffold_path is not None:
-            located = self._dataset.rules.locate(scaffold_path)
-            if (reason := why_not_folder(located)) is not None:
+            located, reason = self._dataset.source.find_folder(scaffold_path)
+            if reason is not None:
                 return SkippedVariant(sample.index, variant, f"scaffold_path {describe(scaffold_path)}: {reason}")
             folder = Path(located)
         return Job(
@@ -219,21 +193,6 @@ class _Resolver:
             scene_type=sample.scene_type or None,
             category=sample.category or None,
             theme=sample.theme or None,
-            scaffold=_scaffold_overrides(sample),
-            expansion=_expansion_overrides(sample),
+            scaffold=scaffold_overrides(sample.scaffold),
+            expansion=expansion_overrides(sample.expansion),
         )
-
-
-def _scaffold_overrides(sample: SampleEntry) -> ScaffoldOverrides:
-    entry = sample.scaffold
-    if entry is None:
-        return ScaffoldOverrides()
-    return ScaffoldOverrides(entry.mode, entry.custom, tuple(entry.prompts) if entry.prompts is not None else None)
-
-
-def _expansion_overrides(sample: SampleEntry) -> ExpansionOverrides:
-    entry = sample.expansion
-    if entry is None:
-        return ExpansionOverrides()
-    order = tuple(entry.trajectory_order) if entry.trajectory_order is not None else None
-    return ExpansionOverrides(entry.translation_scaling_factor, order, entry.num_images_for_vggt)

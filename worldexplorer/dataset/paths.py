@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+"""Endings of images that are looked for by their names, in any case; in order of precedence."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|(?:file|data):")
-_OUTSIDE = "leads out of the data set"
+OUTSIDE = "leads out of the data set"
+NOT_A_FILE_OF_THE_SET = "is a URL, and only files of the data set may be named"
 
 
 class PathRules:
@@ -49,9 +52,9 @@ class PathRules:
         """Why a confined data set may not use `path`, or None where it may."""
         if not self._confined:
             return None
-        if _URL.match(path):
-            return "is a URL, and only files of the data set may be named"
-        return None if self._is_inside(self.locate(path)) else _OUTSIDE
+        if is_url(path):
+            return NOT_A_FILE_OF_THE_SET
+        return None if self._is_inside(self.locate(path)) else OUTSIDE
 
     def refusal_of_links(self, folder: str) -> str | None:
         """Why a confined data set may not use what lies directly in its `folder`; None for a folder not there."""
@@ -63,7 +66,7 @@ class PathRules:
         except OSError:
             return None  # whoever uses the folder says what is wrong with it
         outside = (name for name in links if not self._is_inside(self.locate(f"{folder}/{name}")))
-        return next((f"holds the link {name}, which {_OUTSIDE}" for name in outside), None)
+        return next((f"holds the link {name}, which {OUTSIDE}" for name in outside), None)
 
     def _is_inside(self, real: str) -> bool:
         return real == self._root or real.startswith(self._root.rstrip("/") + "/")

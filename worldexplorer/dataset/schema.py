@@ -38,8 +38,9 @@ _CONTROL = r"\x00-\x1f\x7f-\x9f"
 _CONTROL_BUT_LINES = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"
 _SHOWN_LENGTH = 200
 
-_Label = Annotated[str, Field(max_length=TEXT_LENGTH_LIMIT, pattern=rf"^[^{_CONTROL}]*$")]
-_PathText = Annotated[str, Field(min_length=1, max_length=PATH_LENGTH_LIMIT, pattern=rf"^[^{_CONTROL}]+$")]
+Label = Annotated[str, Field(max_length=TEXT_LENGTH_LIMIT, pattern=rf"^[^{_CONTROL}]*$")]
+PathText = Annotated[str, Field(min_length=1, max_length=PATH_LENGTH_LIMIT, pattern=rf"^[^{_CONTROL}]+$")]
+Index = Annotated[int, Field(ge=0, le=LARGEST_INDEX)]
 _Prompt = Annotated[
     str,
     Field(
@@ -58,17 +59,19 @@ _FOLDER_PATH = "the path of a folder with the eight views, relative to the data 
 _LABEL = f"one line of at most {TEXT_LENGTH_LIMIT:,} characters"
 
 
-class _Object(BaseModel):
+class StrictObject(BaseModel):
+    """Takes values as they stand: no text for a number; what it does not know is left out."""
+
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
 
-class VariantEntry(_Object):
+class VariantEntry(StrictObject):
     """`photorealistic` or `stylized` of a sample."""
 
-    original_path: _PathText | None = Field(None, description=_IMAGE_PATH)
-    path: _PathText | None = Field(None, description=_IMAGE_PATH)
-    filename: _PathText | None = Field(None, description="the name of an image file in the variant's folder")
-    scaffold_path: _PathText | None = Field(None, description=_FOLDER_PATH)
+    original_path: PathText | None = Field(None, description=_IMAGE_PATH)
+    path: PathText | None = Field(None, description=_IMAGE_PATH)
+    filename: PathText | None = Field(None, description="the name of an image file in the variant's folder")
+    scaffold_path: PathText | None = Field(None, description=_FOLDER_PATH)
 
     def image_paths(self, variant: str) -> list[tuple[str, str]]:
         """The image paths it gives, in order of precedence: (key, path relative to the data set)."""
@@ -85,7 +88,7 @@ class VariantEntry(_Object):
         return any((self.original_path, self.path, self.filename, self.scaffold_path))
 
 
-class ScaffoldEntry(_Object):
+class ScaffoldEntry(StrictObject):
     """`scaffold` of a sample."""
 
     mode: Literal["fast", "automatic", "manual"] | None = Field(None, description='"fast", "automatic" or "manual"')
@@ -94,11 +97,11 @@ class ScaffoldEntry(_Object):
         None,
         description=f"{PROMPT_COUNT} texts (North, West, South, East), each of 1 to {TEXT_LENGTH_LIMIT:,} characters",
     )
-    scaffold_path: _PathText | None = Field(None, description=_FOLDER_PATH)
-    input_image: _PathText | None = Field(None, description=_IMAGE_PATH)
+    scaffold_path: PathText | None = Field(None, description=_FOLDER_PATH)
+    input_image: PathText | None = Field(None, description=_IMAGE_PATH)
 
 
-class ExpansionEntry(_Object):
+class ExpansionEntry(StrictObject):
     """`expansion` of a sample."""
 
     translation_scaling_factor: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
@@ -124,17 +127,15 @@ class ExpansionEntry(_Object):
         return names
 
 
-class SampleEntry(_Object):
+class SampleEntry(StrictObject):
     """An element of `samples`."""
 
-    index: Annotated[int, Field(ge=0, le=LARGEST_INDEX)] = Field(
-        description=f"a whole number from 0 to {LARGEST_INDEX}, its own for every sample"
-    )
+    index: Index = Field(description=f"a whole number from 0 to {LARGEST_INDEX}, its own for every sample")
     photorealistic: VariantEntry | None = Field(None, description='an object such as {"original_path": "photo.png"}')
     stylized: VariantEntry | None = Field(None, description='an object such as {"original_path": "painting.png"}')
-    scene_type: _Label | None = Field(None, description=f'"indoor", "outdoor" or {_LABEL}')
-    category: _Label | None = Field(None, description=_LABEL)
-    theme: _Label | None = Field(None, description=_LABEL)
+    scene_type: Label | None = Field(None, description=f'"indoor", "outdoor" or {_LABEL}')
+    category: Label | None = Field(None, description=_LABEL)
+    theme: Label | None = Field(None, description=_LABEL)
     scaffold: ScaffoldEntry | None = Field(None, description='an object such as {"mode": "fast"}')
     expansion: ExpansionEntry | None = Field(None, description='an object such as {"translation_scaling_factor": 3.0}')
 
@@ -144,7 +145,7 @@ class SampleEntry(_Object):
         return [(name, entry) for name, entry in entries if entry is not None and entry.says_something]
 
 
-class MetadataFile(_Object):
+class MetadataFile(StrictObject):
     """The whole file."""
 
     samples: Annotated[list[SampleEntry], Field(min_length=1)] = Field(

@@ -80,6 +80,8 @@ def scaffold_settings(job: Job, run: RunConfig, _engine: Engine) -> ScaffoldSett
 
 def scaffold_source(job: Job, settings: ScaffoldSettings) -> InputEntry:
     """What the scaffold is made from: the photo's bytes, or those of the views the data set brings."""
+    if job.unfetched is not None:
+        raise job.unfetched
     if settings.method == PROVIDED:
         assert job.scaffold_path is not None
         digests = [file_sha256(path) for path in provided_files(job.scaffold_path)]

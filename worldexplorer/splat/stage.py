@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from worldexplorer.geometry.gaussians import Gaussians
 from worldexplorer.geometry.ply import read_points
 from worldexplorer.geometry.transforms import HELDOUT_NAME, TRANSFORMS_NAME, read_transforms
 from worldexplorer.pictures import is_blank, read_pictures, write_pictures
-from worldexplorer.progress import part
+from worldexplorer.progress import Progress, part
 from worldexplorer.report.video import write_video
 from worldexplorer.seeds import derive_seed
 from worldexplorer.splat.export import check_gaussians, export_gaussians
@@ -71,7 +71,7 @@ def produce_splat(context: StageContext[SplatSettings]) -> Outcome:
         SplatScene(train, cloud.points, cloud.normals, cloud.colours),
         derive_seed(context.seed, "splat"),
         run_data,
-        part(context.progress, 0.0, 0.92),
+        keeping(part(context.progress, 0.0, 0.92), run_data, context.keep),
     )
     gaussians = result.gaussians
     check_gaussians(gaussians)
@@ -108,6 +108,24 @@ def _run_data_folder(context: StageContext[SplatSettings]) -> Path:
     return folder
 
 
+def keeping(progress: Progress, run_data: Path, keep: Callable[[], None]) -> Progress:
+    """Progress that calls `keep` after every checkpoint.
+
+    Trainers put a checkpoint in place by a rename, which changes the time of the folder.
+    """
+    seen = run_data.stat().st_mtime_ns
+
+    def report(done: int, total: int, what: str) -> None:
+        nonlocal seen
+        now = run_data.stat().st_mtime_ns
+        if now != seen:
+            seen = now
+            keep()
+        progress(done, total, what)
+
+    return report
+
+
 def _read_views(context: StageContext[SplatSettings], scene_path: str, name: str) -> Views | None:
     """The posed images that a file of the scene lists; None where the scene has no such file."""
     inputs = context.inputs
@@ -115,7 +133,7 @@ def _read_views(context: StageContext[SplatSettings], scene_path: str, name: str
     if inputs.record.file(f"{scene_path}/{name}") is None:
         return None
     transforms = read_transforms(inputs.path(f"{scene_path}/{name}"))
-    images = read_pictures([inputs.path(f"{scene_path}/{path}") for path in transforms.file_paths])
+    images = read_pictures(inputs.files([f"{scene_path}/{path}" for path in transforms.file_paths]))
     if images.shape[1:3] != (transforms.height, transforms.width):
         raise DefectError(f"the frames are {images.shape[1:3]}, not as the scene says", where=f"{scene_path}/{name}")
     return Views(images, transforms.c2w, transforms.intrinsics)

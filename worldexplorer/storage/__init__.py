@@ -1,4 +1,4 @@
-"""Where results live: one small interface, a local folder today and a bucket behind the same calls.
+"""Where results live: one small interface, with a local folder or a bucket behind it.
 
 Example:
     >>> storage = open_storage("output/batch")
@@ -23,13 +23,32 @@ __all__ = [
     "open_storage",
 ]
 
+_CLIENT_MODULES = frozenset({"google", "google_crc32c", "requests", "urllib3"})
+
 
 def open_storage(uri: str) -> Storage:
-    """The storage an `output_base` names; nothing is created yet."""
-    if "://" in uri:
+    """The storage an `output_base` names: a folder, or `gs://BUCKET/FOLDER`; nothing is created yet.
+
+    Raises:
+        UsageError: another scheme, the client library is missing, or the bucket cannot be used.
+        TransientError: the bucket did not answer.
+    """
+    if "://" not in uri:
+        return LocalStorage(Path(uri))
+    if not uri.startswith("gs://"):
         raise UsageError(
-            f"output_base {uri} is not a local folder",
+            f"output_base {uri} is neither a local folder nor a bucket",
             where="--output_base",
-            remedy="give a folder; buckets are not built into this version",
+            remedy="give a folder, or gs://BUCKET/FOLDER",
         )
-    return LocalStorage(Path(uri))
+    try:
+        from worldexplorer.storage.gcs import GcsStorage
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] not in _CLIENT_MODULES:
+            raise
+        raise UsageError(
+            f"buckets need the package {error.name}, which is not installed",
+            where=uri,
+            remedy='run pip install "worldexplorer[gcs]"',
+        ) from None
+    return GcsStorage.open(uri)

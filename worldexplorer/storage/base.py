@@ -12,12 +12,16 @@ guarantees that
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import builtins
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from worldexplorer.errors import InfrastructureError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class NotFoundError(InfrastructureError):
@@ -39,7 +43,7 @@ class ObjectInfo:
     Attributes:
         key: relative to the storage's root.
         size: bytes.
-        modified: seconds since the epoch.
+        modified: seconds since the epoch; of a file that was uploaded the file's own, which moves keep.
     """
 
     key: str
@@ -89,10 +93,19 @@ class Storage(Protocol):
         """Remove a folder and everything below it; none there is no error."""
 
     def upload(self, folder: Path, prefix: str) -> None:
-        """Bring a local folder's files below `prefix`; nothing to do where `folder` is that place itself."""
+        """Bring a local folder's files below `prefix`, but for those that are there with the same bytes.
 
-    def local_copy(self, key: str) -> Path:
-        """A local file with the object's bytes: the file itself, or a download; not to be written to."""
+        Nothing to do where `folder` is that place itself.
+        """
+
+    def local_copies(self, keys: Sequence[str], scratch: Path) -> builtins.list[Path]:
+        """Local files with the objects' bytes, in order; not to be written to; NotFoundError.
+
+        They are the files themselves, or were fetched together to `scratch`/KEY.
+        """
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> builtins.list[Result]:
+        """`function` of every item, in order; several calls at once where calls wait for a network."""
 
     def local_root(self) -> Path | None:
         """The folder this storage is, or None where it is remote."""

@@ -10,6 +10,7 @@ Example:
 
 from __future__ import annotations
 
+import builtins
 import errno
 import fcntl
 import hashlib
@@ -17,13 +18,13 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
-from worldexplorer.errors import DefectError
-from worldexplorer.storage.base import AlreadyExistsError, ChangedError, NotFoundError, ObjectInfo
+from worldexplorer.storage.base import AlreadyExistsError, ChangedError, Item, NotFoundError, ObjectInfo, Result
 from worldexplorer.storage.folders import make_folder
+from worldexplorer.storage.keys import require_plain
 
 _TEMPORARY = ".part-"
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
@@ -137,12 +138,17 @@ class LocalStorage:
         if folder.absolute() != target:
             shutil.copytree(folder, target, dirs_exist_ok=True)
 
-    def local_copy(self, key: str) -> Path:
+    def local_copies(self, keys: Sequence[str], scratch: Path) -> builtins.list[Path]:
         """See Storage."""
-        path = self._path(key)
-        if not path.is_file():
-            raise NotFoundError("no such file", where=str(path))
-        return path
+        paths = [self._path(key) for key in keys]
+        for path in paths:
+            if not path.is_file():
+                raise NotFoundError("no such file", where=str(path))
+        return paths
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> builtins.list[Result]:
+        """See Storage."""
+        return [function(item) for item in items]
 
     def local_root(self) -> Path:
         """See Storage."""
@@ -152,8 +158,7 @@ class LocalStorage:
         return Path(self._text(key))
 
     def _text(self, key: str) -> str:
-        if not {"", ".", ".."}.isdisjoint(key.split("/")) or "\0" in key:
-            raise DefectError("a key leaves the storage, or is not written plainly", where=repr(key))
+        require_plain(key)
         return self._prefix + key
 
     def _keys(self, prefix: str) -> Iterator[str]:

@@ -13,7 +13,7 @@ Example:
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldexplorer.checksum import file_sha256
+from worldexplorer.context import nothing_to_keep
 from worldexplorer.engine import Engine, Images, NovelViewRequest, Poses, Views, World
 from worldexplorer.errors import DefectError
 from worldexplorer.geometry.cameras import normalised_intrinsics, opengl_to_opencv
@@ -74,6 +75,7 @@ class ShotGenerator:
         seed: the run's.
         scene: the scene folder, where frames go.
         marks: a folder for the marks of finished shots.
+        keep: called after every shot that was made.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class ShotGenerator:
         seed: int,
         scene: Path,
         marks: Path,
+        keep: Callable[[], None] = nothing_to_keep,
     ) -> None:
         self._engine = engine
         self._scaffold = scaffold
@@ -95,6 +98,7 @@ class ShotGenerator:
         self._seed = seed
         self._scene = scene
         self._marks = marks
+        self._keep = keep
         self._size = engine.image_size
 
     def trajectory(self, view: int, trajectory: Trajectory, progress: Progress) -> Shot:
@@ -228,7 +232,7 @@ class ShotGenerator:
         return np.empty((0, self._size, self._size, 3), dtype=np.uint8)
 
     def _finished(self, shot: Shot) -> Shot:
-        """Write the frames, then the mark that makes them count."""
+        """Write the frames, then the mark that makes them count, and keep both."""
         paths: Sequence[Path] = []
         if len(shot.frames):
             paths = write_pictures(self._scene / shot.folder / FRAMES_FOLDER, shot.frames)
@@ -239,4 +243,5 @@ class ShotGenerator:
         temporary = self._mark(shot.folder).with_suffix(".part")
         temporary.write_text(json.dumps(mark))
         temporary.replace(self._mark(shot.folder))
+        self._keep()
         return shot

@@ -4,16 +4,17 @@ The folder (`--root_dir`) has one folder a trajectory, whose name is the traject
 `frames` named by number (`./000.png` ...), OpenGL camera-to-world matrices, frames 0 to 7 the scaffold's eight views,
 the rest the trajectory as it starts at view 0. The world frame is arbitrary: every pose is read relative to frame 0.
 The images that the file names need not exist, and intrinsics are not read, because every view of the pipeline has the
-scaffold's camera.
+scaffold's camera. The folder may lie in a bucket (:func:`trajectories_folder`).
 
 Example:
-    >>> own = load_trajectories(Path("my_trajectories"))
+    >>> own = load_trajectories(trajectories_folder("my_trajectories"))
     >>> poses = trajectory_poses(scaffold_view, own["spiral-stairs"], target_parameters(own["spiral-stairs"], None))
 """
 
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +22,7 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from worldexplorer.config import PUBLISHED_TRAJECTORIES
+from worldexplorer.dataset.remote import is_remote, mirror_folder, open_remote
 from worldexplorer.errors import UserError
 from worldexplorer.geometry.cameras import pose
 from worldexplorer.geometry.rotations import (
@@ -31,6 +33,7 @@ from worldexplorer.geometry.rotations import (
 )
 from worldexplorer.geometry.transforms import TRANSFORMS_NAME, Row, read_checked
 from worldexplorer.scaffold.poses import VIEW_COUNT, ring_deviation
+from worldexplorer.storage import NotFoundError
 from worldexplorer.trajectory.paths import Parameters, Trajectory
 
 if TYPE_CHECKING:
@@ -44,6 +47,17 @@ _FORM = (
     f"write one folder a trajectory, each with a {TRANSFORMS_NAME} whose frames 000 to 007 are the scaffold's views "
     f"and whose other frames are the trajectory from view 000"
 )
+
+
+def trajectories_folder(root_dir: str) -> Path:
+    """The folder on this machine that `--root_dir` names: itself, or the mirror of a bucket's folder.
+
+    A bucket's files are brought once a process.
+
+    Raises:
+        UserError: the bucket's folder cannot be read, or nothing is in it.
+    """
+    return _fetched(root_dir) if is_remote(root_dir) else Path(root_dir)
 
 
 def load_trajectories(root_dir: Path) -> dict[str, Trajectory]:
@@ -95,6 +109,27 @@ def load_trajectory(folder: Path) -> Trajectory:
         )
     seen_from_first = np.linalg.inv(poses[0]) @ poses[VIEW_COUNT:]
     return Trajectory(folder.name, len(seen_from_first), _Polyline(seen_from_first))
+
+
+@cache
+def _fetched(uri: str) -> Path:
+    """The mirror of a bucket's folder, with every trajectory's folder and its file."""
+    storage = open_remote(uri, "the folder of own trajectories cannot be opened")
+    keys = [info.key for info in storage.list("")]
+    if not keys:
+        raise UserError("the folder of own trajectories does not exist", where=uri, remedy=_FORM)
+    mirror = mirror_folder(storage.uri)
+    below = [parts for key in keys if len(parts := key.split("/")) > 1 and not parts[0].startswith(".")]
+    for name in {parts[0] for parts in below}:
+        (mirror / name).mkdir(parents=True, exist_ok=True)
+    wanted = ["/".join(parts) for parts in below if parts[1:] == [TRANSFORMS_NAME]]
+    try:
+        storage.local_copies(wanted, mirror)
+    except NotFoundError as error:
+        raise UserError(
+            "a trajectory was removed while it was read", where=error.where, remedy="run the same command again"
+        ) from None
+    return mirror
 
 
 class _Polyline:

@@ -52,5 +52,5 @@ def heldout_path(view: int) -> str:
 def read_scaffold_views(inputs: InputFiles, size: int) -> Views:
     """The eight views of a scaffold, resized to `size`."""
     scaffold = read_scaffold(inputs.path(layout.SCAFFOLD_JSON))
-    paths = [inputs.path(f"{layout.SCAFFOLD_FINAL}/{frame_name(view)}") for view in range(VIEW_COUNT)]
+    paths = inputs.files([f"{layout.SCAFFOLD_FINAL}/{frame_name(view)}" for view in range(VIEW_COUNT)])
     return Views(read_pictures(paths, size), scaffold.poses(), scaffold.intrinsics())

@@ -35,7 +35,7 @@ from worldexplorer.trajectory.collision import clearance_threshold
 from worldexplorer.trajectory.frame_choice import choose_frames
 from worldexplorer.trajectory.generate import Shot, ShotGenerator
 from worldexplorer.trajectory.heldout import heldout_poses
-from worldexplorer.trajectory.own_paths import load_trajectories
+from worldexplorer.trajectory.own_paths import load_trajectories, trajectories_folder
 from worldexplorer.trajectory.paths import (
     Trajectory,
     job_order,
@@ -83,7 +83,8 @@ def trajectory_settings(job: Job, run: RunConfig, engine: Engine) -> TrajectoryS
     order = parse_trajectory_order(overrides.trajectory_order(job, config), known)
     digests = None
     if config.root_dir is not None:
-        digests = {name: file_sha256(Path(config.root_dir) / name / TRANSFORMS_NAME) for name in order}
+        folder = trajectories_folder(config.root_dir)
+        digests = {name: file_sha256(folder / name / TRANSFORMS_NAME) for name in order}
     return TrajectorySettings(
         translation_scaling_factor=overrides.translation_scaling(job, config),
         trajectory_order=order,
@@ -110,7 +111,7 @@ def produce_scene(context: StageContext[TrajectorySettings]) -> Outcome:
     clearance = None
     if settings.collision_rule == "clearance":
         clearance = clearance_threshold(engine.depth().depth(scaffold, world, scale))
-    generator = ShotGenerator(engine, scaffold, world, scale, clearance, context.seed, folder, marks)
+    generator = ShotGenerator(engine, scaffold, world, scale, clearance, context.seed, folder, marks, context.keep)
     shots = _trajectories(generator, settings, part(context.progress, 0.0, 0.75))
     _require_frames(shots, clearance)
     extra = [
@@ -147,14 +148,14 @@ def fewer_images(settings: TrajectorySettings) -> tuple[TrajectorySettings, str]
 def _known_trajectories(root_dir: str | None) -> Mapping[str, Trajectory]:
     if root_dir is None:
         return published_trajectories()
-    files = sorted(Path(root_dir).glob(f"*/{TRANSFORMS_NAME}"))
+    files = sorted(trajectories_folder(root_dir).glob(f"*/{TRANSFORMS_NAME}"))
     return _own_trajectories(root_dir, tuple(file_sha256(path) for path in files))
 
 
 @lru_cache(maxsize=8)
 def _own_trajectories(root_dir: str, _digests: tuple[str, ...]) -> Mapping[str, Trajectory]:
     """Read once as long as the files stay what they are: every job asks for its settings several times."""
-    return load_trajectories(Path(root_dir))
+    return load_trajectories(trajectories_folder(root_dir))
 
 
 def _load_world(inputs: InputFiles, engine: Engine, scaffold: Views) -> World | None:
