@@ -1,0 +1,1 @@
+"""The splat component."""
