@@ -19,12 +19,11 @@ from worldexplorer.dataset import load_dataset, require_jobs, resolve_jobs
 from worldexplorer.dataset.load import METADATA_NAME
 from worldexplorer.dataset.source import open_source
 from worldexplorer.errors import UsageError, WorldExplorerError
+from worldexplorer.pod.plan import MOST_JOBS
 from worldexplorer.selection import IndexSelection
 
 if TYPE_CHECKING:
     from collections.abc import Collection
-
-MOST_JOBS_A_RUN = 100
 
 
 @dataclass(frozen=True)
@@ -127,11 +126,11 @@ def ranges(chosen: Collection[int], existing: Sequence[int]) -> str:
 
 def plan_parts(count: JobCount, indices: str, limit: int) -> list[Part]:
     """The runs of a batch; one that fits into one run keeps the selection as it was typed."""
-    if not 1 <= limit <= MOST_JOBS_A_RUN:
+    if not 1 <= limit <= MOST_JOBS:
         raise UsageError(
             f"max_jobs_per_run is {limit}",
             where="--max_jobs_per_run",
-            remedy=f"give a number from 1 to {MOST_JOBS_A_RUN}: planning refuses larger runs",
+            remedy=f"give a number from 1 to {MOST_JOBS}: planning refuses larger runs",
         )
     if count.total <= limit:
         return [Part(indices, count.total)]
@@ -149,5 +148,5 @@ def _require_readable(dataset_dir: str) -> None:
             f"the data set cannot be read from here, so its jobs cannot be counted: {METADATA_NAME}: {reason}",
             where=dataset_dir,
             remedy="correct --dataset_dir; where only the cluster can read it, add --no_split, which sends one run of "
-            f"at most {MOST_JOBS_A_RUN} jobs (more by --indices)",
+            f"at most {MOST_JOBS} jobs (more by --indices)",
         )

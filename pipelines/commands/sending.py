@@ -24,11 +24,12 @@ from pipelines.flags import whole_number
 from pipelines.package import Package, read_package
 from pipelines.parameters import RUN_PARAMETERS
 from pipelines.settings import BuildSettings
-from pipelines.split import MOST_JOBS_A_RUN, Part, count_jobs, plan_parts
+from pipelines.split import Part, count_jobs, plan_parts
 from pipelines.submit import DEFAULT_EXPERIMENT, Submission, prepare
 from worldexplorer.cli.parser import Parser
 from worldexplorer.config import help_texts
 from worldexplorer.errors import UsageError
+from worldexplorer.pod.plan import MOST_JOBS
 
 DEFAULT_STAGES = (1, 2, 3)
 
@@ -87,8 +88,8 @@ def add_sending_flags(parser: Parser) -> None:
     group.add_argument(
         "--max_jobs_per_run",
         metavar="N",
-        default=str(MOST_JOBS_A_RUN),
-        help=f"Batches of more jobs become several runs (default: {MOST_JOBS_A_RUN}, which is the most).",
+        default=str(MOST_JOBS),
+        help=f"Batches of more jobs become several runs (default: {MOST_JOBS}, which is the most).",
     )
     group.add_argument(
         "--no_split", action="store_true", help="One run, without reading the data set here to count its jobs."

@@ -13,11 +13,10 @@ from pipelines.compile import COMPILED, compile_all, compile_pipeline, compiled_
 from pipelines.package import Package, Task, read_package
 from pipelines.parameters import CLUSTER_PARAMETERS, RUN_PARAMETERS
 from pipelines.settings import BuildSettings
-from pipelines.split import MOST_JOBS_A_RUN
 from worldexplorer.config import STAGE_NAMES
 from worldexplorer.errors import UsageError
 from worldexplorer.pod.parameters import flag_parameters
-from worldexplorer.pod.plan import MOST_JOBS, read_stages
+from worldexplorer.pod.plan import read_stages
 
 SETS = [stages for count in range(4) for stages in itertools.combinations((1, 2, 3), count)]
 WITH_A_GAP = [(), (1, 3)]
@@ -159,6 +158,3 @@ class TestParameters:
         """A number as a GPU count would be read as none."""
         kinds = {one.name: one.kind for one in CLUSTER_PARAMETERS}
         assert {name for name, kind in kinds.items() if kind != "string"} == {"node_selector", "tolerations"}
-
-    def test_submission_and_planning_agree_on_the_size_of_a_run(self) -> None:
-        assert MOST_JOBS_A_RUN == MOST_JOBS

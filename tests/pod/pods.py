@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from worldexplorer.pod.plan import run_plan
 from worldexplorer.pod.run_file import RunFile
 from worldexplorer.pod.stage import ARTIFACTS, run_stage
 from worldexplorer.pod.summary import run_summary
+from worldexplorer.storage import Storage, open_storage
 from worldexplorer.worker import EngineLoader
 
 RUN_ID = "8b1f6c1e-run"
@@ -81,6 +82,10 @@ class Cluster:
     folder: Path
     run_id: str = RUN_ID
     load: EngineLoader = small_engine
+    dataset_dir: str = ""
+    """Elsewhere than in the workbench's data folder."""
+    output_base: str = ""
+    """Elsewhere than in the workbench's output folder."""
     pods: int = field(default=0, init=False)
 
     def executor(
@@ -106,13 +111,14 @@ class Cluster:
         return Executor.parse(json.dumps(document)), folder
 
     def plan(self, stages: Sequence[int] = (1, 2, 3), **settings: Any) -> Done:
-        values = {"only_stages": " ".join(map(str, stages)), "run_id": self.run_id}
+        values = {"only_stages": " ".join(map(str, stages)), "run_id": self.run_id, **self._base()}
+        settings = {"dataset_dir": self.dataset_dir or str(self.bench.data), **settings}
         executor, folder = self.executor("plan", parameters_of(self.bench, **settings) | values)
         run_plan(executor, self.load)
         return _done(0, executor, folder)
 
     def stage(self, stage: str, before: Path | None = None, job: str = JOB) -> Done:
-        values = {"output_base": str(self.bench.output), "run_id": self.run_id, "job_id": job}
+        values = {**self._base(), "run_id": self.run_id, "job_id": job}
         inputs = {} if before is None else {ARTIFACTS[STAGES[STAGES.index(stage) - 1]]: before}
         executor, folder = self.executor(stage, values, inputs)
         return _done(run_stage(executor, stage, self.load), executor, folder)
@@ -129,9 +135,7 @@ class Cluster:
         return done
 
     def close(self) -> Done:
-        executor, folder = self.executor(
-            "batch_summary", {"output_base": str(self.bench.output), "run_id": self.run_id}
-        )
+        executor, folder = self.executor("batch_summary", {**self._base(), "run_id": self.run_id})
         run_summary(executor, self.load)
         return _done(0, executor, folder)
 
@@ -143,15 +147,22 @@ class Cluster:
         return self.summary()
 
     def summary(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.bench.storage.read(layout.SUMMARY))
+        found: dict[str, Any] = json.loads(self.storage.read(layout.SUMMARY))
         return found
 
     def run_file(self) -> RunFile:
-        return RunFile.load(self.bench.storage, self.run_id)
+        return RunFile.load(self.storage, self.run_id)
 
     def again(self, run_id: str) -> Cluster:
         """Another run over the same data set and output."""
-        return Cluster(self.bench, self.folder / run_id, run_id, self.load)
+        return replace(self, folder=self.folder / run_id, run_id=run_id)
+
+    @property
+    def storage(self) -> Storage:
+        return open_storage(self._base()["output_base"])
+
+    def _base(self) -> dict[str, str]:
+        return {"output_base": self.output_base or str(self.bench.output)}
 
 
 def statuses(summary: Mapping[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from google.protobuf import json_format
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from kfp.pipeline_spec import pipeline_spec_pb2
 
@@ -188,6 +188,7 @@ scalars = st.one_of(
 values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3))
 
 
+@settings(max_examples=50, deadline=None)
 @given(parameters=st.dictionaries(names, values, max_size=4), metadata=st.dictionaries(names, scalars, max_size=4))
 def test_what_goes_in_comes_out(parameters: dict[str, Any], metadata: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:

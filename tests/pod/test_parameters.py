@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as limits
 from hypothesis import strategies as st
 
 from worldexplorer.cli.arguments import batch_flags, parse_run
@@ -164,6 +165,7 @@ settings = st.fixed_dictionaries(
 )
 
 
+@limits(deadline=None)
 @given(values=settings, stages=st.sampled_from([(1, 2, 3), (2, 3), (3,)]), floating=st.booleans())
 def test_parameters_mean_what_the_command_means(
     values: dict[str, Any], stages: tuple[int, ...], floating: bool

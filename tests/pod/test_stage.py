@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,21 @@ class TestGoodStages:
         cluster.run(indices="0")
         (line,) = [one for one in events(capsys.readouterr().out) if one.get("text") == "about to train"]
         assert (line["level"], line["work"]) == ("WARNING", f"{JOB} splat")
+
+    def test_standard_output_is_the_logs_alone(
+        self, bench: Workbench, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        class Chatting(SmallEngine):
+            def sample(self, *arguments: Any) -> Any:
+                sys.stdout.write("loading 100%\n")
+                return super().sample(*arguments)
+
+        cluster = Cluster(bench, tmp_path, load=lambda batch: Chatting())
+        cluster.plan(indices="0")
+        assert cluster.stage("scaffold").code == 0
+        captured = capfd.readouterr()
+        assert [one["event"] for one in events(captured.out)][-1] == "job_finished"
+        assert "loading 100%" in captured.err
 
 
 class TestFailures:

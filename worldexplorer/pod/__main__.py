@@ -40,9 +40,10 @@ def run_task(task: str, executor_input: str) -> int:
         from worldexplorer.pod.stage import run_stage
 
         return run_stage(executor, task)
+    from worldexplorer.cli.output import exclusive_stdout
     from worldexplorer.pod.log import log_lines
 
-    with log_lines(sys.stdout):
+    with exclusive_stdout() as stream, log_lines(stream):
         if task == "plan":
             from worldexplorer.pod.plan import run_plan
 

@@ -28,6 +28,7 @@ from worldexplorer.dataset.handover import describe_job
 from worldexplorer.decision import Action
 from worldexplorer.engines import load_engine
 from worldexplorer.errors import UsageError, UserError, WorldExplorerError, describe_error
+from worldexplorer.extras import write_extras
 from worldexplorer.log import redact
 from worldexplorer.plan import JobPlan
 from worldexplorer.pod.abort import raise_abort
@@ -128,6 +129,9 @@ class _Plan:
             _logger.error("%s cannot run: %s", job, failure.error.message if failure.error else "")
             scheduled = []
         self._hand_over(prepared, pending, began_at)
+        finished = [one for one in prepared.plan.jobs if one not in pending]
+        all_frames = self._run.scaffold.output_all_seva_frames
+        self._storage.map(lambda one: write_extras(self._storage, one.job, all_frames=all_frames), finished)
         items = [{"job_id": str(one.job.id), "upstream_uri": self._upstream(one)} for one in scheduled]
         self._executor.set_parameter("jobs", items)
         self._executor.set_parameter("pending", "yes" if items else "no")

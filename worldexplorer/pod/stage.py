@@ -9,12 +9,12 @@ A failure is in the job's records before the pod ends; unless the run continues 
 from __future__ import annotations
 
 import logging
-import sys
 from typing import Any
 
 from worldexplorer import layout
 from worldexplorer.cli.estimate import TimeLeft
 from worldexplorer.cli.logs import listen_to_log
+from worldexplorer.cli.output import exclusive_stdout
 from worldexplorer.cli.reporter import JsonReporter
 from worldexplorer.config import STAGE_NAMES
 from worldexplorer.dataset import Job
@@ -50,8 +50,12 @@ def run_stage(executor: Executor, stage: str, load: EngineLoader = load_engine) 
     engine = load(run_file.config.batch)
     runner = StageRunner(storage, run_file.config, engine, run_id)
     job = run_file.job_id(name)
-    reporter = JsonReporter(TimeLeft({job: (stage,)}, weights=engine.stage_weights, workers=1), sys.stdout)
-    with reporter, listen_to_log(lambda level, text: reporter(LogLine(level, text, current_work()))):
+    time_left = TimeLeft({job: (stage,)}, weights=engine.stage_weights, workers=1)
+    with (
+        exclusive_stdout() as stream,
+        JsonReporter(time_left, stream) as reporter,
+        listen_to_log(lambda level, text: reporter(LogLine(level, text, current_work()))),
+    ):
         reporter(JobStarted(job, (stage,)))
         try:
             record = _Stage(executor, storage, run_file, runner, engine, stage).run(name, reporter)
