@@ -6,6 +6,7 @@ is listed as NOT RUN at the end; with REQUIRE_ALL=1 a missing part fails the tes
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 from collections import Counter
@@ -17,12 +18,14 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "docker": ("dockerd",),
     "docker-registry": ("docker-registry",),
     "mmdebstrap": ("mmdebstrap",),
-    "uv": ("uv",),
     "chromium": ("chromium", "chromium-browser", "google-chrome"),
     "npm": ("npm",),
     "kubectl": ("kubectl", "kustomize"),
 }
 """Each part and the programs that any one of which stands for it."""
+
+PACKAGES: Mapping[str, tuple[str, ...]] = {"torch": ("torch", "diffusers", "transformers", "safetensors")}
+"""Parts that are Python packages, all of which are needed."""
 
 _PREFIX = "part not found: "
 
@@ -30,10 +33,15 @@ _PREFIX = "part not found: "
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for marker in item.iter_markers("requires_part"):
         (part,) = marker.args
-        programs = PARTS[part]
-        if any(shutil.which(program) for program in programs):
+        if part in PACKAGES:
+            there = all(importlib.util.find_spec(name) for name in PACKAGES[part])
+            needed = " and ".join(PACKAGES[part])
+        else:
+            there = any(shutil.which(program) for program in PARTS[part])
+            needed = " or ".join(PARTS[part])
+        if there:
             continue
-        reason = f"{_PREFIX}{part} ({' or '.join(programs)})"
+        reason = f"{_PREFIX}{part} ({needed})"
         if os.environ.get("REQUIRE_ALL") == "1":
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)
