@@ -103,8 +103,8 @@ _run_importer = importer_handler.run_importer
 @pytest.fixture(scope="module")
 def cloud(
     tmp_path_factory: pytest.TempPathFactory,
-    docker_engine: Engine,  # noqa: F811 (the fixture)
-    cpu_image: str,  # noqa: F811 (the fixture)
+    docker_engine: Engine,
+    cpu_image: str,
 ) -> Iterator[Cloud]:
     folder = tmp_path_factory.mktemp("docker")
     gcs_client(emulator_url()).create_bucket(BUCKET)
