@@ -60,7 +60,7 @@ fast-tests: $(VENV)/test
 	$(BIN)/python -m pytest -q -n 2 -m "not slow" $(TESTS)
 
 test: $(VENV)/test
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(TESTS)
 
 benchmarks: $(VENV)/test
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
