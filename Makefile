@@ -2,13 +2,14 @@
 #   make demo         from a fresh checkout to worlds that can be walked through
 #   make check        style, types, layers and the fast tests: under a minute once installed
 #   make test         every test that this machine can run
+#   make models       torch and what else the tests of the networks need; without it they are listed as NOT RUN
 #   make benchmarks   the figures of the documentation, measured here
 #   make images       container images, built and tried; needs Docker (ARGS="cpu", ARGS="--registry HOST/PATH")
 #   make clean        removes .venv, caches and build results; output/ stays
 # PYTHON=/path/to/python names the Python to build .venv with; ARGS=... adds flags to the demo, TESTS=... to pytest.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check lint fast-tests test benchmarks images clean
+.PHONY: help demo check lint fast-tests test models benchmarks images clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,6 +18,8 @@ SUITABLE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))
 PYTHON ?= $(shell for name in python3 python3.12 python3.11; do \
 	"$$name" -c "$(SUITABLE)" 2>/dev/null && { echo "$$name"; break; }; done)
 DEMO := output/demo
+# Those that a machine without a GPU can run.
+BENCHMARKS := plan resume rasterizer preview transfer
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -39,6 +42,15 @@ $(VENV)/test: pyproject.toml | $(VENV)/made
 	@echo "installing worldexplorer[preview,gcs,kfp,test] into $(VENV)"
 	@$(PIP) -e ".[preview,gcs,kfp,test]"
 	@touch $@ $(VENV)/preview
+
+# What the tests of the networks need besides: torch as the machine's package index has it, for the CPU if it can be had.
+$(VENV)/models: $(VENV)/test
+	@echo "installing the networks' libraries into $(VENV)"
+	@$(PIP) torch==2.13.0
+	@$(PIP) accelerate==1.15.0 diffusers==0.42.1 safetensors==0.8.0 sentencepiece==0.2.3 transformers==5.23.0
+	@touch $@
+
+models: $(VENV)/models
 
 # In a terminal the run itself ends with the table; elsewhere it speaks JSON lines, and the table follows them.
 demo: $(VENV)/preview
@@ -63,7 +75,7 @@ test: $(VENV)/test
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(TESTS)
 
 benchmarks: $(VENV)/test
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 images: $(VENV)/test
 	$(BIN)/python -m images.build $(ARGS)

@@ -39,6 +39,8 @@ from worldexplorer.records import StageRecord
 from worldexplorer.storage import Storage, open_storage
 from worldexplorer.verify import verify_all
 
+pytestmark = pytest.mark.slow
+
 JOB = JobId(0, "photorealistic")
 
 

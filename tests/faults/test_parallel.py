@@ -32,6 +32,8 @@ from worldexplorer.layout import JobId
 from worldexplorer.records import StageRecord
 from worldexplorer.verify import verify_all
 
+pytestmark = pytest.mark.slow
+
 
 def meanwhile(moment: Moment, work: Callable[[], Any]) -> Callable[[Moment], None]:
     """Let something happen at a moment seen in an earlier, equal run."""

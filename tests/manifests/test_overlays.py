@@ -23,7 +23,7 @@ from manifest_rules import (
     render,
 )
 
-pytestmark = pytest.mark.requires_part("kubectl")
+pytestmark = [pytest.mark.slow, pytest.mark.requires_part("kubectl")]
 
 KUBERNETES_VERSIONS = ("1.31", "1.37")
 """The oldest and the newest that the manifests are checked for."""

@@ -10,6 +10,8 @@ from pipeline.cluster import make_worlds
 from pipeline.driver import QUICK, SMALL, Driver, dataset, drive, server, submit
 from pipeline.fake_kfp import FakeKubeflow, state
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["drive", "server"]
 
 

@@ -103,5 +103,5 @@ def test_image_that_is_not_there_is_not_pulled(session):
     def pipeline():
         nowhere()
 
-    with pytest.raises(LookupError, match="the engine has no image nobody/has-this:1; it has .*worldexplorer-test-base"):
+    with pytest.raises(LookupError, match=r"no image nobody/has-this:1; it has .*worldexplorer-test-base"):
         session.run(pipeline)

@@ -17,6 +17,8 @@ from pipelines.client import open_cluster
 from pipelines.connection import connect_settings
 from pipelines.wait import WaitTimeoutError, wait_for_runs
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["drive", "server"]
 
 

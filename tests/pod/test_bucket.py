@@ -15,6 +15,8 @@ from worldexplorer.layout import JobId
 from worldexplorer.pod.abort import aborted, raise_abort
 from worldexplorer.pod.plan import RECORD_NAME
 
+pytestmark = pytest.mark.slow
+
 ID = JobId(0, "photorealistic")
 
 

@@ -12,6 +12,8 @@ from worldexplorer.preview.layout_prior import Layout, estimate_layout
 from worldexplorer.preview.ring import Ring, make_ring
 from worldexplorer.preview.ring_scale import ring_sizes, vary_size
 
+pytestmark = pytest.mark.slow
+
 HEIGHT = 360
 
 

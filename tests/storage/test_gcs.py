@@ -29,6 +29,8 @@ from worldexplorer.errors import ErrorClass, TransientError, UsageError, UserErr
 from worldexplorer.storage import AlreadyExistsError, ChangedError, NotFoundError, open_storage
 from worldexplorer.storage.gcs import GcsStorage, split_uri
 
+pytestmark = pytest.mark.slow
+
 
 class TestGcsStorage(StorageContract):
     @pytest.fixture
