@@ -1,0 +1,161 @@
+"""SEVA as the stages use it, on a CPU at the tiny size: seeds, batches, padding, caches, errors, progress."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from tiny_seva import request, save_tiny_weights
+
+from worldexplorer.engine import NovelViewModel
+from worldexplorer.errors import Cancelled, DefectError, ErrorClass, OutOfMemoryError, UserError, classify
+from worldexplorer.models.seva import model as module
+from worldexplorer.models.seva.memory import Placement
+from worldexplorer.models.seva.model import SevaFiles, SevaModel, starting_noise
+from worldexplorer.models.seva.settings import SevaSettings
+from worldexplorer.progress import silent
+
+CPU = torch.device("cpu")
+SHORT = SevaSettings(precision="float32", shorter_chunks=True)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> SevaFiles:
+    return save_tiny_weights(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture
+def model(files: SevaFiles) -> SevaModel:
+    return SevaModel(files, SHORT, CPU)
+
+
+def test_given_frames_come_back_as_given_and_the_others_are_made(model: NovelViewModel) -> None:
+    asked = request()
+    (frames,) = model.sample([asked], silent)
+    assert frames.dtype == np.uint8
+    assert np.array_equal(frames[asked.given], asked.images[asked.given])
+    assert (frames[~asked.given].std(axis=(1, 2, 3)) > 1).all()
+    assert not asked.images[~asked.given].any()  # the request is left as it was
+
+
+def test_frames_depend_on_their_seed_not_on_the_order(model: SevaModel) -> None:
+    requests = [request(seed=seed) for seed in (1, 2)]
+    first = model.sample(requests, silent)
+    second = model.sample(requests[::-1], silent)[::-1]
+    for one, other in zip(first, second, strict=True):
+        assert np.array_equal(one, other)
+    again = model.sample([dataclasses.replace(requests[0], seed=7)], silent)[0]
+    assert not np.array_equal(again, first[0])
+
+
+def test_sampled_at_once_is_sampled_alone(model: SevaModel) -> None:
+    requests = [request(seed=1), request(frames=5, seed=2), request(seed=3), request(seed=4, steps=1)]
+    alone = [model.sample([one], silent)[0] for one in requests]
+    model.placement = Placement(resident=True, recorded=False, samplings=3)
+    for one, other in zip(model.sample(requests, silent), alone, strict=True):
+        assert np.abs(one.astype(int) - other).max() <= 1  # of 255: sums in another order
+
+
+def test_noise_is_the_seeds_alone() -> None:
+    shape = (2, 4, 8, 8)
+    before = starting_noise(5, shape)
+    torch.manual_seed(1)
+    assert torch.equal(starting_noise(5, shape), before)
+    assert not torch.equal(starting_noise(6, shape), before)
+
+
+def test_a_short_request_is_filled_up_with_its_last_given_frame(files: SevaFiles) -> None:
+    model = SevaModel(files, SevaSettings(precision="float32"), CPU)
+    job = model._job(request(frames=6, given=2))
+    assert job.sources == [*range(6), *[1] * 15]
+    assert job.given.tolist() == [True, True, *[False] * 4, *[True] * 15]
+    (frames,) = model.sample([request(steps=1)], silent)
+    assert len(frames) == 6
+
+
+def test_a_picture_is_encoded_once(model: SevaModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    encode = model._codec.encode
+    monkeypatch.setattr(model._codec, "encode", lambda images: seen.append(len(images)) or encode(images))
+    model.sample([request(given=3)], silent)
+    model.sample([request(given=3)], silent)
+    model.sample([request(given=4)], silent)  # the same pictures and one more
+    assert seen == [3, 1]
+
+
+def test_no_given_frame_is_no_error(model: SevaModel) -> None:
+    (frames,) = model.sample([request(given=0)], silent)
+    assert frames.std() > 1
+
+
+def test_progress_reaches_its_end_and_can_stop(model: SevaModel) -> None:
+    told = []
+    model.sample([request(seed=1), request(seed=2)], lambda done, total, what: told.append(done / total))
+    assert told == sorted(told)
+    assert told[-1] == 1.0
+    assert len(told) == 6  # two steps and decoding, twice
+
+    def stop(done: int, total: int, what: str) -> None:
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        model.sample([request()], stop)
+
+
+def test_what_changes_results_is_recorded() -> None:
+    assert SevaSettings().shortcuts() == {}
+    assert SevaSettings(precision="bfloat16", compile=False).shortcuts() == {}
+    assert SevaSettings(steps=25, multistep=True).shortcuts() == {"steps": 25, "multistep": True}
+
+
+def test_shortcuts_change_the_frames(files: SevaFiles, model: SevaModel) -> None:
+    plain = model.sample([request()], silent)[0]
+    for change in ({"steps": 3}, {"multistep": True, "steps": 3}, {"guidance_interval": (0.0, 1.0)}):
+        other = SevaModel(files, dataclasses.replace(SHORT, **change), CPU).sample([request()], silent)[0]
+        assert other.shape == plain.shape
+        assert not np.array_equal(other, plain)
+
+
+def test_no_gpu_is_an_error_that_says_so(files: SevaFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match=r"needs a CUDA GPU.*--engine preview"):
+        SevaModel(files)
+
+
+def test_too_little_memory_is_said_before_anything_loads(files: SevaFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (6 * 2**30, 8 * 2**30))
+    monkeypatch.setattr(module, "load_network", lambda *args: pytest.fail("was loaded"))
+    with pytest.raises(UserError, match=r"too little GPU memory for SEVA: 6.0 GiB are free"):
+        SevaModel(files, device=torch.device("cuda", 0))
+
+
+def test_a_result_that_is_not_finite_is_an_error(model: SevaModel) -> None:
+    model._network.out[2].bias.fill_(float("nan"))
+    with pytest.raises(DefectError, match=r"not finite \(float32, seeds \[0\]\).*bfloat16"):
+        model.sample([request()], silent)
+
+
+def test_memory_that_runs_out_is_its_own_class(model: SevaModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_out(*args: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB\nmore lines")
+
+    monkeypatch.setattr(module, "sample", run_out)
+    with pytest.raises(OutOfMemoryError, match=r"Tried to allocate 2.00 GiB\)") as caught:
+        model.sample([request()], silent)
+    assert classify(caught.value) is ErrorClass.OUT_OF_MEMORY
+
+
+def test_frames_that_do_not_fit_are_refused(model: SevaModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    model.device = torch.device("cuda", 0)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (5 * 2**30, 24 * 2**30))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 8 * 2**30)
+    model._refuse_what_does_not_fit(21, 576 * 576)
+    with pytest.raises(UserError, match=r"13.0 GiB are free, 40.7 GiB are needed \(80 frames\).*fewer frames"):
+        model._refuse_what_does_not_fit(80, 576 * 576)
+
+
+def test_an_odd_size_is_refused(model: SevaModel) -> None:
+    with pytest.raises(UserError, match="multiples of 64 pixels, not 72 x 72"):
+        model.sample([request(size=72)], silent)

@@ -1,0 +1,1 @@
+"""Stable Virtual Camera (SEVA): our own network and sampler, for the published weights."""

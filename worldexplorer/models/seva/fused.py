@@ -1,0 +1,158 @@
+"""The network's steps in kernels of our own, for half precision on a CUDA GPU.
+
+The same arithmetic as :class:`worldexplorer.models.seva.operations.PlainOperations`, with sums in float32 and fewer
+roundings in between. Weights in another arrangement are made at their first use and kept here. On Hopper two more
+kernels are taken from packages, where those are installed: attention from flash-attn-4, the gated product from quack.
+
+Example:
+    >>> network.operations = FusedOperations()
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from worldexplorer.models.seva.kernels import gated, group_norm, layer_norm, maps, temporal_attention
+from worldexplorer.models.seva.operations import Modulation, PlainOperations
+from worldexplorer.models.seva.upsampling import upsampling_weights
+
+_HOPPER = (9, 0)
+
+
+class FusedOperations(PlainOperations):
+    """See Operations.
+
+    Args:
+        packages: whether kernels of installed packages may be taken.
+    """
+
+    def __init__(self, *, packages: bool = True) -> None:
+        hopper = packages and torch.cuda.get_device_capability() == _HOPPER
+        self.flash_attention = hopper and _installed("flash_attn.cute")
+        self.fused_products = hopper and _installed("quack")
+        self._arranged: WeakKeyDictionary[nn.Module, Any] = WeakKeyDictionary()
+
+    def group_norm(
+        self,
+        parts: tuple[Tensor, ...],
+        norm: nn.GroupNorm,
+        *,
+        offset: Tensor | None = None,
+        activate: bool = True,
+        modulation: Modulation | None = None,
+    ) -> Tensor:
+        """See Operations."""
+        if any(part.shape[1] % group_norm.CHANNELS for part in parts):  # narrower than any published network
+            return super().group_norm(parts, norm, offset=offset, activate=activate, modulation=modulation)
+        return group_norm.group_norm(
+            tuple(_channels_last(part) for part in parts),
+            norm.weight,
+            norm.bias,
+            norm.num_groups,
+            norm.eps,
+            offset,
+            activate,
+            dense=None if modulation is None else modulation.dense.contiguous(),
+            projection_weight=None if modulation is None else modulation.projection.weight,
+            projection_bias=None if modulation is None else modulation.projection.bias,
+        )
+
+    def layer_norm(self, x: Tensor, norm: nn.LayerNorm, bias: Tensor | None = None) -> Tensor:
+        """See Operations."""
+        return layer_norm.layer_norm(x.contiguous(), bias, norm.weight, norm.bias, norm.eps)
+
+    # cuBLAS takes up to twice as long for a narrow product when it adds a bias: biases are added by the next kernel.
+
+    def linear_add(self, x: Tensor, linear: nn.Linear, base: Tensor) -> Tensor:
+        """See Operations."""
+        return maps.add(base.contiguous(), functional.linear(x, linear.weight), linear.bias)
+
+    def linear_add_norm(
+        self,
+        x: Tensor,
+        linear: nn.Linear,
+        base: Tensor,
+        norm: nn.LayerNorm,
+        *,
+        token: Tensor | None = None,
+        base_bias: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """See Operations."""
+        change = functional.linear(x, linear.weight)
+        return layer_norm.add_norm(
+            base.contiguous(), change, linear.bias, base_bias, token, norm.weight, norm.bias, norm.eps
+        )
+
+    def attention(self, qkv: Tensor, head_channels: int) -> Tensor:
+        """See Operations."""
+        if self.flash_attention:
+            from worldexplorer.models.seva.kernels import hopper_attention
+
+            if qkv.shape[1] >= hopper_attention.LEAST_LENGTH:
+                return hopper_attention.attention(qkv, head_channels)
+        return super().attention(qkv, head_channels)
+
+    def temporal_attention(self, qkv: Tensor, frames: int, head_channels: int) -> Tensor:
+        """See Operations."""
+        if frames > temporal_attention.LARGEST_FRAMES:
+            return super().temporal_attention(qkv, frames, head_channels)
+        return temporal_attention.temporal_attention(qkv, frames, head_channels)
+
+    def gated(self, x: Tensor, projection: nn.Linear) -> Tensor:
+        """See Operations."""
+        if not self.fused_products:
+            return gated.gated(projection(x))
+        from worldexplorer.models.seva.kernels import hopper_products
+
+        arranged = self._arranged.get(projection)
+        if arranged is None:
+            arranged = self._arranged[projection] = hopper_products.interleave(projection.weight, projection.bias)
+        return hopper_products.gated(x, *arranged)
+
+    def project(self, parts: tuple[Tensor, ...], convolution: nn.Conv2d) -> Tensor:
+        """See Operations."""
+        weights = convolution.weight[:, :, 0, 0].split([part.shape[1] for part in parts], dim=1)
+        rows = [_rows(_channels_last(part)) for part in parts]
+        total = rows[0] @ weights[0].T
+        for row, weight in zip(rows[1:], weights[1:], strict=True):
+            total.addmm_(row, weight.T)
+        count, _, height, width = parts[0].shape
+        return total.reshape(count, height, width, -1).permute(0, 3, 1, 2)
+
+    def add(self, maps_: tuple[Tensor, Tensor], bias: Tensor) -> Tensor:
+        """See Operations."""
+        return maps.add(_channels_last(maps_[0]), _channels_last(maps_[1]), bias)
+
+    def upsample(self, x: Tensor, convolution: nn.Conv2d) -> Tensor:
+        """See Operations; four 2 x 2 convolutions, one for each place of a pixel in its doubled one.
+
+        Each reads the source pixels that the 3 x 3 convolution would meet repeated, with the sums of its weights.
+        """
+        weight = self._arranged.get(convolution)
+        if weight is None:
+            weight = self._arranged[convolution] = upsampling_weights(convolution.weight)
+        assert convolution.bias is not None
+        return maps.interleave(functional.conv2d(_channels_last(x), weight, padding=1), convolution.bias)
+
+
+def _installed(name: str) -> bool:
+    """Whether a package is there; it is imported only when it is used."""
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # of the package it lies in
+        return False
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def _rows(x: Tensor) -> Tensor:
+    """A channels-last map as [N * h * w, C]."""
+    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])

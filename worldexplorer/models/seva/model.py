@@ -1,0 +1,340 @@
+"""SEVA as the stages see it: posed pictures in, pictures of the other poses out.
+
+The network, the picture encoder and the image tower are loaded once and stay. What the encoders make of a given picture
+is kept, so a scaffold's eight views are encoded once a scene. A sampling's noise depends on its seed alone: neither on
+what else is sampled, nor on the order, nor on the device.
+
+Example:
+    >>> model = SevaModel(SevaFiles(network=..., codec=..., tower=...))
+    >>> frames = model.sample([request], silent)[0]          # [T, 576, 576, 3] uint8
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from worldexplorer.engine import Images, NovelViewRequest
+from worldexplorer.errors import DefectError, OutOfMemoryError, UserError
+from worldexplorer.models.seva.attention import attention_backends
+from worldexplorer.models.seva.cameras import pluecker_maps
+from worldexplorer.models.seva.checkpoint import load_network
+from worldexplorer.models.seva.config import LATENT_CHANNELS, LATENT_SCALE, TRAINED_FRAMES
+from worldexplorer.models.seva.guidance import guidance_scales
+from worldexplorer.models.seva.memory import Placement, choose_placement
+from worldexplorer.models.seva.pictures import load_codec, load_image_tower
+from worldexplorer.models.seva.sampler import Conditions, SamplingPlan, Step, sample, take_step
+from worldexplorer.models.seva.settings import SevaSettings
+from worldexplorer.models.weights import cache_folder
+from worldexplorer.progress import Progress, part
+
+_DEEPEST = 8
+"""Latent pixels to one at the deepest level: pictures are multiples of 64 pixels each way."""
+_REMEMBERED = 1024
+"""Given pictures whose encodings are kept; 90 KB each."""
+_DENOISING_SHARE = 0.95
+_COMPILE_CACHE = "TORCHINDUCTOR_CACHE_DIR"
+_HALF_KERNELS_FROM = (8, 0)
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SevaFiles:
+    """Local weights.
+
+    Attributes:
+        network: the safetensors file.
+        codec: folder of the autoencoder.
+        tower: folder of the CLIP model.
+    """
+
+    network: Path
+    codec: Path
+    tower: Path
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A request with its padding: the frames that are sampled together."""
+
+    request: NovelViewRequest
+    given: Tensor
+    c2w: Tensor
+    intrinsics: Tensor
+    sources: list[int]  # for each sampled frame the request's frame it is, or copies
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Frames, height, width and steps: what must be equal to be sampled at once."""
+        return len(self.sources), *self.request.images.shape[1:3], self.request.steps
+
+
+class SevaModel:
+    """SEVA on one device (:class:`worldexplorer.engine.NovelViewModel`).
+
+    Args:
+        files: the weights.
+        settings: how to run it.
+        device: to compute on; the first CUDA GPU unless given.
+
+    Raises:
+        UserError: there is no CUDA GPU, it has too little memory, or the files are not SEVA's weights.
+    """
+
+    def __init__(
+        self, files: SevaFiles, settings: SevaSettings | None = None, device: torch.device | None = None
+    ) -> None:
+        self.settings = settings or SevaSettings()
+        self.device = device or _first_gpu()
+        self._kind: torch.dtype = getattr(torch, self.settings.precision)
+        self._known: OrderedDict[bytes, tuple[Tensor, Tensor]] = OrderedDict()
+        self.placement = self._place()
+        start = time.perf_counter()
+        _keep_compiled_kernels()
+        on_gpu = self.device.type == "cuda"
+        self._network = load_network(files.network, None, self.device, self._kind)
+        self._encoder_home = self.device if self.placement.resident else torch.device("cpu")
+        encoder_kind = torch.bfloat16 if on_gpu and self._kind != torch.float32 else torch.float32
+        compiled = self.settings.compile and on_gpu
+        self._codec = load_codec(files.codec, self._encoder_home, encoder_kind, compiled=compiled)
+        self._tower = load_image_tower(files.tower, self._encoder_home, encoder_kind)
+        self._step = self._make_step()
+        self.load_seconds = time.perf_counter() - start
+        _log.info(
+            "SEVA loaded in %.1f s on %s: %s, operations %s",
+            self.load_seconds,
+            torch.cuda.get_device_name(self.device) if on_gpu else "the CPU",
+            self.placement,
+            type(self._network.operations).__name__,
+        )
+
+    @torch.inference_mode()
+    def sample(self, requests: Sequence[NovelViewRequest], progress: Progress) -> list[Images]:
+        """All frames of each request; given ones as they were given.
+
+        Raises:
+            UserError: a request's pictures have a size the network does not take.
+            OutOfMemoryError: the GPU's memory ran out.
+            DefectError: the network's result is not finite.
+        """
+        jobs = [self._job(request) for request in requests]
+        results: dict[int, Images] = {}
+        total = sum(job.shape[-1] for job in jobs)
+        done = 0
+        with attention_backends(self.device):
+            for numbers in _batches(jobs, self.placement.samplings):
+                share = sum(jobs[number].shape[-1] for number in numbers)
+                span = part(progress, done / total, (done + share) / total)
+                with self._memory_errors():
+                    frames = self._sample_together([jobs[number] for number in numbers], span)
+                results |= dict(zip(numbers, frames, strict=True))
+                done += share
+        return [results[number] for number in range(len(jobs))]
+
+    def _sample_together(self, jobs: list[_Job], progress: Progress) -> list[Images]:
+        encoded = [self._encode(job) for job in jobs]
+        conditions = Conditions(
+            latents=torch.stack([latents for latents, _ in encoded]),
+            given=torch.stack([job.given for job in jobs]),
+            token=torch.stack([token for _, token in encoded]),
+            pluecker=torch.stack([pluecker_maps(job.c2w, job.intrinsics, *encoded[0][0].shape[-2:]) for job in jobs]),
+        )
+        scales = [
+            guidance_scales(
+                job.request.guider, job.c2w, job.intrinsics, job.given, job.request.cfg, job.request.cfg_min
+            )
+            for job in jobs
+        ]
+        noise = torch.stack([starting_noise(job.request.seed, encoded[0][0].shape) for job in jobs]).to(self.device)
+        latents = sample(
+            self._network,
+            conditions,
+            noise,
+            torch.stack(scales),
+            self._plan(jobs[0].request),
+            part(progress, 0.0, _DENOISING_SHARE),
+            self._step,
+        )
+        if not torch.isfinite(latents).all():
+            raise DefectError(
+                "SEVA's result is not finite",
+                where=f"{self.settings.precision}, seeds {[job.request.seed for job in jobs]}",
+                remedy="run it in bfloat16, whose range is wider; if that fails too, the weights are damaged",
+            )
+        frames = [self._decode(job, one) for job, one in zip(jobs, latents, strict=True)]
+        progress(1, 1, "decoding")
+        return frames
+
+    def _plan(self, request: NovelViewRequest) -> SamplingPlan:
+        settings = self.settings
+        return SamplingPlan(settings.steps or request.steps, settings.multistep, settings.guidance_interval)
+
+    def _job(self, request: NovelViewRequest) -> _Job:
+        height, width = request.images.shape[1:3]
+        multiple = LATENT_SCALE * _DEEPEST
+        if height % multiple or width % multiple:
+            raise UserError(
+                f"SEVA takes pictures whose sides are multiples of {multiple} pixels, not {width} x {height}",
+                remedy="take the full engine's own image size",
+            )
+        self._refuse_what_does_not_fit(len(request.given), height * width)
+        sources = list(range(len(request.given)))
+        given = np.flatnonzero(request.given)
+        if len(given) and not self.settings.shorter_chunks:
+            sources += [int(given[-1])] * (TRAINED_FRAMES - len(sources))
+        return _Job(
+            request=request,
+            given=torch.from_numpy(request.given[sources]).to(self.device),
+            c2w=torch.from_numpy(request.c2w[sources]).to(self.device),
+            intrinsics=torch.from_numpy(request.intrinsics[sources]).to(self.device),
+            sources=sources,
+        )
+
+    def _refuse_what_does_not_fit(self, frames: int, pixels: int) -> None:
+        """More frames than the network was trained with are sampled together too, where there is memory for them."""
+        if self.device.type != "cuda" or frames <= TRAINED_FRAMES:
+            return
+        free, _ = torch.cuda.mem_get_info(self.device)
+        held = torch.cuda.memory_reserved(self.device)
+        choose_placement(free + held, frames, pixels, self._kind.itemsize)
+
+    def _encode(self, job: _Job) -> tuple[Tensor, Tensor]:
+        """Latents [T, 4, h, w] with zeros where a frame is not given, and the mean token of the given ones."""
+        height, width = job.request.images.shape[1:3]
+        size = (len(job.sources), LATENT_CHANNELS, height // LATENT_SCALE, width // LATENT_SCALE)
+        latents = torch.zeros(size, device=self.device)
+        places = [place for place, source in enumerate(job.sources) if job.request.given[source]]
+        if not places:
+            return latents, torch.zeros(self._network.config.context_dim, device=self.device)
+        pictures = [np.ascontiguousarray(job.request.images[job.sources[place]]) for place in places]
+        known = self._encodings(pictures)
+        latents[places] = torch.stack([one for one, _ in known]).to(self.device)
+        return latents, torch.stack([token for _, token in known]).to(self.device).mean(dim=0)
+
+    def _encodings(self, pictures: list[Any]) -> list[tuple[Tensor, Tensor]]:
+        """Latents and token of each picture; those seen before are remembered."""
+        digests = [hashlib.sha256(str(picture.shape).encode() + picture.tobytes()).digest() for picture in pictures]
+        fresh = {
+            digest: picture for digest, picture in zip(digests, pictures, strict=True) if digest not in self._known
+        }
+        if fresh:
+            images = torch.from_numpy(np.stack(list(fresh.values()))).to(self.device)
+            with self._encoders():
+                latents, tokens = self._codec.encode(images).cpu(), self._tower.embed(images).cpu()
+            self._known |= dict(zip(fresh, zip(latents, tokens, strict=True), strict=True))
+        found = [self._known[digest] for digest in digests]
+        for digest in digests:
+            self._known.move_to_end(digest)
+        while len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
+        return found
+
+    def _decode(self, job: _Job, latents: Tensor) -> Images:
+        request = job.request
+        frames: Images = request.images.copy()
+        wanted = np.flatnonzero(~request.given)
+        if len(wanted):
+            with self._encoders():
+                frames[wanted] = self._codec.decode(latents[torch.from_numpy(wanted).to(latents.device)]).cpu().numpy()
+        return frames
+
+    @contextmanager
+    def _encoders(self) -> Iterator[None]:
+        """The encoders on the device; they go home afterwards."""
+        models = (self._codec.model, self._tower.model)
+        try:
+            for model in models:
+                model.to(self.device)
+            yield
+        finally:
+            for model in models:
+                model.to(self._encoder_home)
+            if not self.placement.resident and self.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def _place(self) -> Placement:
+        if self.device.type != "cuda":
+            return Placement(resident=True, recorded=False, samplings=1)
+        free, _ = torch.cuda.mem_get_info(self.device)
+        return choose_placement(free, TRAINED_FRAMES, 576 * 576, self._kind.itemsize)
+
+    def _make_step(self) -> Step:
+        """The fastest way to take a step here."""
+        if self.device.type != "cuda":
+            return take_step
+        step: Step = take_step
+        able = torch.cuda.get_device_capability(self.device) >= _HALF_KERNELS_FROM
+        if self.settings.fused and able and self._kind != torch.float32:
+            from worldexplorer.models.seva.fused import FusedOperations
+
+            self._network.operations = FusedOperations()
+        elif self.settings.compile:
+            step = torch.compile(take_step)
+        if self.settings.record and self.placement.recorded:
+            from worldexplorer.models.seva.recording import RecordedStep
+
+            step = RecordedStep(step)
+        return step
+
+    @contextmanager
+    def _memory_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            raise OutOfMemoryError(
+                f"the GPU's memory ran out ({str(error).splitlines()[0]})",
+                where=str(self.device),
+                remedy="end other programs on this GPU, or take one with more memory",
+            ) from error
+
+
+def starting_noise(seed: int, shape: Sequence[int]) -> Tensor:
+    """Standard normal numbers of a seed, made on the CPU: the same whatever device computes with them."""
+    return torch.randn(tuple(shape), generator=torch.Generator("cpu").manual_seed(seed))
+
+
+def _batches(jobs: list[_Job], most: int) -> Iterator[list[int]]:
+    """Numbers of jobs that are sampled at once: of one shape, in order, at most `most`."""
+    alike: dict[tuple[int, int, int, int], list[int]] = {}
+    for number, job in enumerate(jobs):
+        alike.setdefault(job.shape, []).append(number)
+    for numbers in alike.values():
+        for start in range(0, len(numbers), most):
+            yield numbers[start : start + most]
+
+
+def _first_gpu() -> torch.device:
+    if not torch.cuda.is_available():
+        raise UserError(
+            "SEVA needs a CUDA GPU, and torch finds none here",
+            where=f"torch {torch.__version__}",
+            remedy="run on a machine with an NVIDIA GPU, install a CUDA build of torch, or take --engine preview",
+        )
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+def _keep_compiled_kernels() -> None:
+    """Let compiled kernels outlive the process, unless the environment says where they go."""
+    folder = cache_folder() / "kernels"
+    for variable, name in (
+        (_COMPILE_CACHE, "inductor"),
+        ("TRITON_CACHE_DIR", "triton"),
+        ("QUACK_CACHE_DIR", "quack"),
+        ("FLASH_ATTENTION_CUTE_DSL_CACHE_DIR", "flash-attention"),
+    ):
+        os.environ.setdefault(variable, str(folder / name))
