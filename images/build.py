@@ -156,7 +156,8 @@ def _refuse_unpinned(
         listed = "".join(f"\n  {place}" for place in missing)
         raise UsageError(
             f"this is no release yet; {len(missing)} things are not pinned:{listed}\n",
-            remedy="`worldexplorer weights lock` fills models.lock, `--pin_base` the base image's digest",
+            remedy="`worldexplorer weights lock` and then `python -m images.models` fill models.lock, "
+            "`--pin_base` the base image's digest",
         )
 
 

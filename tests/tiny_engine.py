@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -22,7 +22,8 @@ from worldexplorer.engine import (
     Views,
     World,
 )
-from worldexplorer.geometry.cameras import camera_rays, opencv_to_opengl, opengl_to_opencv
+from worldexplorer.errors import UsageError
+from worldexplorer.geometry.cameras import camera_rays, normalised_intrinsics, opencv_to_opengl, opengl_to_opencv
 from worldexplorer.geometry.gaussians import Gaussians
 from worldexplorer.progress import Progress
 
@@ -72,6 +73,15 @@ class TinyEngine:
 
     def splat_trainer(self) -> TinyEngine:
         return self
+
+    def text_to_image(self, name: str) -> NoReturn:
+        raise UsageError("the tiny engine makes nothing from text", remedy="take --scaffold_method single_image")
+
+    def inpaint(self, name: str) -> NoReturn:
+        raise UsageError("the tiny engine fills in nothing", remedy="take --scaffold_method single_image")
+
+    def prompt_scorer(self) -> NoReturn:
+        raise UsageError("the tiny engine does not read", remedy="take --scaffold_method single_image")
 
     def sample(self, requests: Sequence[NovelViewRequest], progress: Progress) -> list[Images]:
         results = []
@@ -130,9 +140,18 @@ def box_views(c2w: Poses, intrinsics: Poses) -> Images:
     return np.stack([_colours(_hits(pose, K)[0]) for pose, K in zip(c2w, intrinsics, strict=True)])
 
 
-def _hits(c2w: Poses, intrinsics: Poses) -> tuple[np.ndarray, np.ndarray]:
+def box_photo(width: int, height: int) -> Images:
+    """What a photo from the middle of the box shows, its square middle being view 000: [height, width, 3] uint8."""
+    side = min(width, height)
+    intrinsics = normalised_intrinsics()
+    intrinsics[0, 0] *= side / width
+    intrinsics[1, 1] *= side / height
+    return _colours(_hits(np.eye(4), intrinsics, width, height)[0])
+
+
+def _hits(c2w: Poses, intrinsics: Poses, width: int = SIZE, height: int = SIZE) -> tuple[np.ndarray, np.ndarray]:
     """Where the rays of a camera inside the box meet it, and their z-depth."""
-    local = camera_rays(intrinsics, SIZE, SIZE)
+    local = camera_rays(intrinsics, width, height)
     rays = local @ c2w[:3, :3].T
     origin = c2w[:3, 3]
     with np.errstate(divide="ignore"):

@@ -31,6 +31,16 @@ FRAME_COUNT_STEP = 8
 FRAME_COUNT_RANGE = (8, 360)
 VGGT_IMAGE_RANGE = (1, 400)
 HFOV_RANGE = (10.0, 150.0)
+PAN_GROWTHS = ("joint", "two-step")
+"""How a turn on the spot grows from the photo."""
+SCAFFOLD_GEN = "scaffold_gen"
+"""The method that makes views from text."""
+CORNER_GUIDANCES = (7.0, 7.5, 8.0, 9.0, 4.0, 5.0, 6.0, 10.0, 11.0, 12.0, 13.0)
+"""The published guidance scales of corner views; the first is the one that fast takes."""
+CORNER_GUIDANCE_COUNT_LIMIT = 32
+CORNER_SEED_RANGE = (1, 64)
+STEP_RANGE = (1, 1000)
+"""Steps of a picture."""
 
 
 def require_frame_count(count: int) -> None:
@@ -45,6 +55,12 @@ def require_frame_count(count: int) -> None:
         where="--num_seva_frames",
         remedy=f"use {below}" if below == above else f"use {below} or {above}",
     )
+
+
+def _require_steps(name: str, steps: int | None) -> None:
+    low, high = STEP_RANGE
+    if steps is not None and not low <= steps <= high:
+        raise UsageError(f"{name} is {steps}", where=f"--{name}", remedy=f"give a number from {low} to {high}")
 
 
 def setting(
@@ -80,19 +96,46 @@ _GENERAL = "General"
 class ScaffoldConfig:
     """Settings of stage 1."""
 
-    scaffold_method: str = setting("single_image", group=_STAGE_1, choices=("single_image", "scaffold_gen"))
+    scaffold_method: str = setting(
+        "single_image", group=_STAGE_1, choices=("single_image", SCAFFOLD_GEN, "single_image_hybrid")
+    )
     """How the eight views are made: single_image grows them from one photo; scaffold_gen from text prompts, with the
-    photo as view 000 where there is one."""
+    photo as view 000 where there is one; single_image_hybrid grows 002, 004 and 006 from the photo and fills in the
+    corner views between."""
     scaffold_mode: str = setting("manual", group=_STAGE_1, choices=("fast", "automatic", "manual"))
-    """scaffold_gen only: how corner views are picked. A sample's scaffold.mode wins."""
+    """scaffold_gen only: how corner views are picked: fast makes one of each; automatic takes the best of many by CLIP
+    score; manual shows a person many and waits for picks.json (exit code 3). A sample's scaffold.mode wins."""
     default_theme: str | None = setting(None, group=_STAGE_1, metavar="TEXT")
     """scaffold_gen only: the theme of samples that name none."""
+    text_to_image: str = setting("flux1-dev", group=_STAGE_1, choices=("flux1-dev", "flux2-klein"))
+    """scaffold_gen only: the model that makes views from text."""
+    text_to_image_steps: int | None = setting(None, group=_STAGE_1, kind=int, metavar="N")
+    """scaffold_gen on the full engine only: steps of a view from text, 1 to 1000. Without it what the model is
+    published with: 100 for flux1-dev, 4 for flux2-klein. Fewer are faster and change the views."""
+    inpaint: str = setting("sd2-inpainting", group=_STAGE_1, choices=("sd2-inpainting", "flux2-klein", "flux1-fill"))
+    """scaffold_gen and single_image_hybrid: the model that fills in the corner views."""
+    inpaint_steps: int | None = setting(None, group=_STAGE_1, kind=int, metavar="N")
+    """scaffold_gen and single_image_hybrid on the full engine only: steps of a corner view, 1 to 1000. Without it what
+    the model is published with: 50 for sd2-inpainting and flux1-fill, 4 for flux2-klein."""
+    corner_guidances: tuple[float, ...] = setting(CORNER_GUIDANCES, group=_STAGE_1, metavar="A,B,...")
+    """scaffold_gen and single_image_hybrid: the guidance scales of corner view variants, positive numbers. automatic
+    and manual make a variant for each scale and each seed, 88 a corner by default; fast and single_image_hybrid take
+    the first scale alone."""
+    corner_seeds: int = setting(8, group=_STAGE_1, kind=int, metavar="N")
+    """scaffold_gen only: how many seeds each guidance scale gets in automatic and manual, 1 to 64."""
     traj_prior: str = setting("pan-in-place", group=_STAGE_1, metavar="NAME")
     """single_image only: the camera path of stage 1. pan-in-place turns on the spot, which is what stage 2 expects;
     orbit and the other SEVA priors look elsewhere and are warned about."""
     num_seva_frames: int = setting(80, group=_STAGE_1, kind=int, synonym="num_targets", metavar="N")
     """single_image only: frames generated around the photo, the photo included; a multiple of 8 from 8 to 360. The
-    eight scaffold views are frames i*N/8."""
+    eight scaffold views are frames i*N/8. The full engine makes up to 24 in one sampling, which is the quick way; of
+    more, 24 are made together, and the others between those. single_image_hybrid makes only the former."""
+    pan_growth: str = setting("joint", group=_STAGE_1, choices=PAN_GROWTHS)
+    """pan-in-place only: joint makes the frames all around together; two-step first those up to 90 degrees to either
+    side of the photo, and from these the ones behind it."""
+    overlap_psnr: float | None = setting(None, group=_STAGE_1, kind=float, metavar="DB")
+    """pan-in-place only: what neighbouring views must agree by where they overlap, in dB from 0; a scaffold that does
+    not is marked degraded. Without it 20."""
     cfg: tuple[float, ...] = setting((4.0, 2.0), group=_STAGE_1, metavar="A,B")
     """single_image only: guidance scale of the first and of the second pass, two positive numbers."""
     output_all_seva_frames: bool = setting(False, group=_STAGE_1)
@@ -103,17 +146,51 @@ class ScaffoldConfig:
 
     def __post_init__(self) -> None:
         require_frame_count(self.num_seva_frames)
+        _require_steps("text_to_image_steps", self.text_to_image_steps)
+        _require_steps("inpaint_steps", self.inpaint_steps)
         if len(self.cfg) != 2 or not all(math.isfinite(scale) and scale > 0 for scale in self.cfg):
             raise UsageError(
                 f"cfg is {','.join(f'{scale:g}' for scale in self.cfg)}, not two positive numbers",
                 where="--cfg",
                 remedy="give two numbers separated by a comma, such as 4.0,2.0",
             )
+        self._check_corners()
         if self.hfov is not None and not HFOV_RANGE[0] <= self.hfov <= HFOV_RANGE[1]:
             raise UsageError(
                 f"hfov is {self.hfov:g}",
                 where="--hfov",
                 remedy=f"give degrees from {HFOV_RANGE[0]:g} to {HFOV_RANGE[1]:g}",
+            )
+        if self.overlap_psnr is not None and not (math.isfinite(self.overlap_psnr) and self.overlap_psnr >= 0):
+            raise UsageError(
+                f"overlap_psnr is {self.overlap_psnr:g}",
+                where="--overlap_psnr",
+                remedy="give decibels from 0, such as 20; 0 accepts every scaffold",
+            )
+
+    def _check_corners(self) -> None:
+        scales = self.corner_guidances
+        shown = ",".join(f"{scale:g}" for scale in scales)
+        if not 1 <= len(scales) <= CORNER_GUIDANCE_COUNT_LIMIT or not all(
+            math.isfinite(scale) and scale > 0 for scale in scales
+        ):
+            raise UsageError(
+                f"corner_guidances is {shown or 'empty'}",
+                where="--corner_guidances",
+                remedy=f"give 1 to {CORNER_GUIDANCE_COUNT_LIMIT} positive numbers separated by commas, such as 7,7.5,8",
+            )
+        if len({f"{scale:g}" for scale in scales}) < len(scales):
+            raise UsageError(
+                f"corner_guidances names a scale twice: {shown}",
+                where="--corner_guidances",
+                remedy="give each once, to six digits",
+            )
+        low, high = CORNER_SEED_RANGE
+        if not low <= self.corner_seeds <= high:
+            raise UsageError(
+                f"corner_seeds is {self.corner_seeds}",
+                where="--corner_seeds",
+                remedy=f"give a number from {low} to {high}",
             )
 
 
@@ -181,6 +258,8 @@ class BatchConfig:
     """The models to run on: full (GPU and weights) or preview (CPU, no weights; a synthesised preview)."""
     preset: str = setting("default", group=_GENERAL, choices=("smoke", "quick", "default", "quality"))
     """preview engine only: image size, Gaussians and training length."""
+    commercial: bool = setting(False, group=_GENERAL)
+    """Refuse models whose licences do not allow every use, and say what to take instead."""
     seed: int = setting(0, group=_GENERAL, kind=int, metavar="N")
     """The seed of everything random; the same seed gives the same files."""
     workers: int = setting(1, group=_GENERAL, kind=int, metavar="N")

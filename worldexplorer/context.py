@@ -51,6 +51,35 @@ class InputFiles(Protocol):
 
 
 @dataclass(frozen=True)
+class Question:
+    """What a stage asks a person before it can go on; the framework shows it and comes back with the answer.
+
+    Attributes:
+        shown: a local folder with what the person looks at.
+        place: where that is shown, relative to the job's folder.
+        answer: the name of the file in there that the person writes in.
+        form: what that file holds at first.
+        what: is waited for, one sentence without its full stop.
+        remedy: what the person does.
+    """
+
+    shown: Path
+    place: str
+    answer: str
+    form: bytes
+    what: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The file that a person was asked to write in, as it is now; `where` is for messages."""
+
+    data: bytes
+    where: str
+
+
+@dataclass(frozen=True)
 class StageContext(Generic[Settings]):
     """One stage of one job, ready to run.
 
@@ -62,6 +91,7 @@ class StageContext(Generic[Settings]):
         work: where what a resumed stage goes on from goes; empty at first.
         keep: to be called when something is finished that a resumed stage need not do again: where the storage is
             remote, `out` and `work` are then kept there for another machine to go on with.
+        answer: to the stage's question, where it has asked one about this very result before.
     """
 
     job: Job
@@ -74,6 +104,7 @@ class StageContext(Generic[Settings]):
     work: Path
     progress: Progress
     keep: Callable[[], None] = nothing_to_keep
+    answer: Answer | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +124,7 @@ class StageDefinition(Generic[Settings]):
     Attributes:
         settings: the room's settings for one job.
         basis: the settings as JSON values, those only that change results.
+        produce: makes the result; a stage of :data:`worldexplorer.questions.ASKING_STAGES` may ask a person instead.
         source: what the first stage is made from; None for the others, which are made from the record before.
         smaller: settings that need less memory and what they change, or None where nothing can be made smaller.
     """
@@ -101,6 +133,6 @@ class StageDefinition(Generic[Settings]):
     name: str
     settings: Callable[[Job, RunConfig, Engine], Settings]
     basis: Callable[[Settings], Mapping[str, Any]]
-    produce: Callable[[StageContext[Settings]], Outcome]
+    produce: Callable[[StageContext[Settings]], Outcome | Question]
     source: Callable[[Job, Settings], InputEntry] | None = None
     smaller: Callable[[Settings], tuple[Settings, str] | None] = lambda _settings: None

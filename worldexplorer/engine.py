@@ -10,10 +10,10 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from worldexplorer.progress import Progress
 
 Images = NDArray[np.uint8]
+Picture = NDArray[np.uint8]
 Poses = NDArray[np.float64]
+Guider = Literal["multiview", "temporal"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class NovelViewRequest:
         translation_scaling_factor: the factor that `c2w` already contains.
         cfg: guidance scale.
         cfg_min: guidance scale of frames next to a given one.
+        guider: how the scale goes from `cfg_min` to `cfg`: `multiview`, at once for every frame that no given one
+            nearly shows; `temporal`, with the distance along the request's frames to the nearest given one.
         steps: Euler steps.
         seed: of this sampling's noise.
         world: what stage 1 left, or None.
@@ -75,6 +79,7 @@ class NovelViewRequest:
     steps: int
     seed: int
     world: World | None = None
+    guider: Guider = "multiview"
 
 
 class NovelViewModel(Protocol):
@@ -148,18 +153,69 @@ class SplatTrainer(Protocol):
         """[N, size, size, 3] uint8 renders of the Gaussians."""
 
 
-class TextToImageModel(Protocol):
-    """A picture from a prompt (scaffold_gen)."""
+@dataclass(frozen=True)
+class TextToImageRequest:
+    """One picture from words.
 
-    def generate(self, prompts: Sequence[str], seeds: Sequence[int], progress: Progress) -> Images:
-        """[N, H, W, 3] uint8."""
+    Attributes:
+        prompt: what it shows.
+        seed: of its noise; equal requests give equal pictures, whatever else is made with them.
+        size: its width and height, pixels.
+    """
+
+    prompt: str
+    seed: int
+    size: int
+
+
+class TextToImageModel(Protocol):
+    """A picture from a prompt (scaffold_gen). Steps and guidance are the model's own, and part of `Engine.describe`."""
+
+    def generate(self, requests: Sequence[TextToImageRequest], progress: Progress) -> Iterator[Picture]:
+        """A picture [size, size, 3] of each request, in their order, each given out as soon as it is made.
+
+        `progress` counts over all requests. The caller keeps each picture before it takes the next.
+        """
+
+
+@dataclass(frozen=True)
+class InpaintRequest:
+    """One picture of which a part is to be made.
+
+    Attributes:
+        image: [S, S, 3]; what stands under the mask is to be ignored.
+        mask: [S, S] bool, True where the picture is to be made.
+        prompt: what the whole picture shows.
+        negative_prompt: what it does not; models that take none ignore it.
+        guidance: scale of the prompt's guidance.
+        seed: of its noise; equal requests give equal pictures, whatever else is made with them.
+    """
+
+    image: Picture
+    mask: NDArray[np.bool_]
+    prompt: str
+    negative_prompt: str
+    guidance: float
+    seed: int
 
 
 class InpaintModel(Protocol):
-    """Fills the masked part of a picture (scaffold_gen)."""
+    """Makes the masked part of a picture (scaffold_gen)."""
 
-    def inpaint(self, images: Images, masks: NDArray[np.bool_], seeds: Sequence[int], progress: Progress) -> Images:
-        """[N, H, W, 3] uint8; `masks` [N, H, W], True where the picture is to be made."""
+    def inpaint(self, requests: Sequence[InpaintRequest], progress: Progress) -> Iterator[Picture]:
+        """A picture [S, S, 3] of each request, in their order, each given out as soon as it is made.
+
+        What is not masked may come out slightly changed: the caller lays the given pixels over it. Requests next to
+        each other with one guidance scale can be made in one batch. `progress` counts over all requests. The caller
+        keeps each picture before it takes the next.
+        """
+
+
+class PromptScorer(Protocol):
+    """How well pictures show what texts say (CLIP)."""
+
+    def score(self, images: Images, texts: Sequence[str], progress: Progress) -> NDArray[np.float32]:
+        """[N, T] cosine similarities of N pictures ([N, S, S, 3]) and T texts; a text that is too long is cut."""
 
 
 @dataclass(frozen=True)
@@ -181,6 +237,10 @@ class StageDefaults:
     """Points of the point cloud after down-sampling."""
     heldout_views: int
     """Views kept out of training, to measure with."""
+    sampling_frames: int | None = None
+    """Most frames of one sampling, those given included; None where any number can be made in one go."""
+    joint_frames: int | None = None
+    """Most frames of stage 1's joint sampling, where a model bears more there than elsewhere; None where not."""
 
 
 class Engine(Protocol):
@@ -223,3 +283,12 @@ class Engine(Protocol):
 
     def splat_trainer(self) -> SplatTrainer:
         """The trainer of Gaussians."""
+
+    def text_to_image(self, name: str) -> TextToImageModel:
+        """A model of pictures from words, by its name in `--text_to_image`; UsageError where the engine has none."""
+
+    def inpaint(self, name: str) -> InpaintModel:
+        """A model that fills parts of pictures, by its name in `--inpaint`; UsageError where the engine has none."""
+
+    def prompt_scorer(self) -> PromptScorer:
+        """The model that compares pictures with words; UsageError where the engine has none."""

@@ -1,23 +1,24 @@
 """The engines by name; the one place that knows them.
 
 Example:
-    >>> engine = load_engine(BatchConfig(dataset_dir="data", engine="preview", preset="smoke"))
+    >>> engine = load_engine(RunConfig(BatchConfig(dataset_dir="data", engine="preview", preset="smoke")))
     >>> engine.label
     'synthesised preview'
 """
 
 from __future__ import annotations
 
-from worldexplorer.config import BatchConfig
+from worldexplorer.config import RunConfig
 from worldexplorer.engine import Engine
 
 
-def load_engine(batch: BatchConfig) -> Engine:
+def load_engine(run: RunConfig) -> Engine:
     """The engine a run names; whether it can run here is what its `check` says."""
-    if batch.engine == "full":
+    if run.batch.engine == "full":
         from worldexplorer.models.engine import FullEngine
+        from worldexplorer.models.picture_models import text_settings
 
-        return FullEngine()
+        return FullEngine(text=text_settings(run))
     from worldexplorer.preview.engine import PreviewEngine
 
-    return PreviewEngine(preset=batch.preset, seed=batch.seed)
+    return PreviewEngine(preset=run.batch.preset, seed=run.batch.seed)

@@ -58,10 +58,11 @@ class StageFinished:
 
 @dataclass(frozen=True)
 class JobFinished:
-    """A job ended well, or with the record of its failure."""
+    """A job ended well, with the record of its failure, or with that of what it waits for."""
 
     job: JobId
     failure: StageRecord | None
+    waiting: StageRecord | None = None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Records: what a stage writes about itself. One format for a result and for a failure.
+"""Records: what a stage writes about itself. One format for a result, a failure and a question to a person.
 
 A stage's files count once `records/STAGE.json` names them, with size and SHA-256; readers trust nothing else.
 
@@ -75,14 +75,16 @@ class StageRecord(_Model):
         fingerprint: of `basis`.
         basis: everything the result depends on: settings, engine, input fingerprint.
         supersedes: files of the record this one replaced that are not among its own; removed by the publish.
-        outputs: the guide's named paths (`scaffold_path`, `scene_path`, `export_path`), relative to the job's folder.
+        outputs: the guide's named paths (`scaffold_path`, `scene_path`, `export_path`), relative to the job's folder;
+            of a stage that waits, `answer`: the file that a person writes in.
+        notes: for a person; of a stage that waits, what it waits for and what to do.
     """
 
     schema_version: int = SCHEMA_VERSION
     stage: str
     index: int
     variant: str
-    status: Literal["committed", "failed"]
+    status: Literal["committed", "failed", "waiting"]
     run_id: str
     attempt: str
     fingerprint: str

@@ -116,6 +116,35 @@ def test_values_have_the_types_of_the_fields():
     assert run.trajectory.translation_scaling_factor == 2.5
 
 
+def test_corner_variants():
+    scaffold = parse_run([*DATA, "--corner_guidances", "7,2.5", "--corner_seeds", "3"]).scaffold
+    assert (scaffold.corner_guidances, scaffold.corner_seeds) == ((7.0, 2.5), 3)
+    plain = parse_run(DATA).scaffold
+    assert len(plain.corner_guidances) * plain.corner_seeds == 88
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "problem"),
+    [
+        ("corner_guidances", "7,0", "corner_guidances is 7,0"),
+        ("corner_guidances", "-1", "corner_guidances is -1"),
+        ("corner_guidances", "nan", "corner_guidances is nan"),
+        ("corner_guidances", "7,7.0", "names a scale twice: 7,7"),
+        ("corner_guidances", ",".join(map(str, range(1, 34))), "1 to 32 positive numbers"),
+        ("corner_guidances", "seven", "is 'seven'"),
+        ("corner_seeds", "0", "corner_seeds is 0"),
+        ("corner_seeds", "65", "corner_seeds is 65"),
+        ("text_to_image", "flux9", "choose from flux1-dev, flux2-klein"),
+        ("inpaint", "flux1-fil", "perhaps flux1-fill was meant"),
+    ],
+)
+def test_corner_variants_that_cannot_be(flag, value, problem):
+    with pytest.raises(UsageError) as caught:
+        parse_run([*DATA, f"--{flag}={value}"])
+    assert problem in str(caught.value)
+    assert f"--{flag}" in caught.value.where
+
+
 def test_stages_are_sorted_and_named_once():
     assert parse_run([*DATA, "--only_stages", "3", "1", "3"]).batch.only_stages == (1, 3)
 

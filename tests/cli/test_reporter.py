@@ -79,6 +79,12 @@ def failure(job: JobId, message: str = "the photo is black") -> StageRecord:
     )
 
 
+def question(job: JobId) -> StageRecord:
+    return failure(job).model_copy(
+        update={"status": "waiting", "error": None, "notes": ["88 variants wait (out/picks.json). What to do: pick"]}
+    )
+
+
 def a_run():
     """The events of a run of two jobs: one is made, one fails."""
     yield BatchStarted("run-1", 2, 0, "synthesised preview")
@@ -180,6 +186,15 @@ def test_a_failure_says_class_message_place_and_remedy():
         "where": "stylized/7.png",
         "remedy": "take another photo",
     }
+
+
+def test_a_job_that_waits_says_for_what():
+    events = [JobStarted(FIRST, STAGES), JobFinished(FIRST, None, question(FIRST))]
+    finished = json_run(events)[-1]
+    assert (finished["event"], finished["status"]) == ("job_finished", "waiting")
+    assert finished["reason"] == "88 variants wait (out/picks.json). What to do: pick"
+    (line,) = text_run(events)
+    assert line.endswith("index_0000 scaffold waits: 88 variants wait (out/picks.json). What to do: pick")
 
 
 def test_numbers_that_are_not_finite_become_null():
@@ -284,6 +299,12 @@ def test_results_and_log_lines_appear_above_the_bars(wide):
     assert "WARNING unknown key samples[].author ignored" in shown
     assert "photorealistic/index_0000 splat done in 1:01, psnr_heldout 33.9 dB" in shown
     assert "stylized/index_0007 scaffold failed: the photo is black (stylized/7.png)" in shown
+
+
+def test_a_job_that_waits_says_so_above_the_bars(wide):
+    stream = Terminal()
+    rich_run([JobStarted(FIRST, STAGES), JobFinished(FIRST, None, question(FIRST))], stream)
+    assert "waits: 88 variants wait (out/picks.json)" in stream.getvalue()
 
 
 def test_nothing_in_a_text_is_taken_for_markup_or_control_codes(wide):

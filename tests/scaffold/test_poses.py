@@ -286,3 +286,13 @@ def test_defects_are_refused():
     for factor in (0.0, -1.0, math.nan, math.inf):
         with pytest.raises(DefectError):
             prior_path("orbit", 8, factor)
+
+
+@pytest.mark.parametrize("name", [DEFAULT_PRIOR, *GUIDE_NAMES])
+def test_closed_paths_are_those_whose_last_frame_lies_one_step_before_the_first(name):
+    path = prior_path(name, 80, 3.0)
+    cameras = np.concatenate([path.c2w[:, :3].reshape(80, -1), path.intrinsics[:, :1, 0]], axis=1)
+    steps = np.linalg.norm(np.diff(cameras, axis=0), axis=1)
+    home = np.linalg.norm(cameras[0] - cameras[-1])
+    assert path.closed == bool(home <= 1.01 * steps.max())
+    assert path.closed or home > 10 * steps.max()

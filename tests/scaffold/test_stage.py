@@ -276,7 +276,43 @@ class TestSettings:
         prompts = ["north", "west", "south", "east"]
         bench = Workbench(tmp_path, [photo_sample(0, scaffold={"prompts": prompts, "mode": "fast"}, theme="forest")])
         basis = self.basis(bench, scaffold_method="scaffold_gen")
-        assert basis == {"method": "scaffold_gen", "mode": "fast", "prompts": prompts, "theme": "forest"}
+        assert basis == {
+            "method": "scaffold_gen",
+            "mode": "fast",
+            "prompts": prompts,
+            "text_to_image": "flux1-dev",
+            "inpaint": "sd2-inpainting",
+            "guidances": [7.0],
+            "corner_seeds": 1,
+        }
+
+    def test_what_scaffold_gen_does_not_look_at_does_not_count(self, tmp_path: Path) -> None:
+        """A theme beside own prompts, the variants of the one corner that fast makes, the lens of no photo."""
+        own = {"prompts": ["north", "west", "south", "east"], "mode": "fast"}
+        bench = Workbench(tmp_path, [photo_sample(0, scaffold=own)])
+        plain = self.basis(bench, scaffold_method="scaffold_gen")
+        for change in (
+            {"default_theme": "castle"},
+            {"corner_seeds": 3},
+            {"corner_guidances": (7.0, 2.0)},
+            {"cfg": (1, 1)},
+        ):
+            assert self.basis(bench, scaffold_method="scaffold_gen", **change) == plain
+        for change in (
+            {"corner_guidances": (2.0,)},
+            {"inpaint": "flux1-fill"},
+            {"text_to_image": "flux2-klein"},
+            {"hfov": 70.0},
+        ):
+            assert self.basis(bench, scaffold_method="scaffold_gen", **change) != plain
+
+    def test_prompts_that_are_not_to_be_used_leave_the_theme(self, tmp_path: Path) -> None:
+        own = {"prompts": ["north", "west", "south", "east"], "custom": False}
+        bench = Workbench(tmp_path, [photo_sample(0, scaffold=own, theme="forest")])
+        basis = self.basis(bench, scaffold_method="scaffold_gen", scaffold_mode="automatic")
+        assert "prompts" not in basis
+        assert basis["theme"] == "forest"
+        assert (len(basis["guidances"]) * basis["corner_seeds"]) == 88
 
     def test_a_prior_that_is_not_there(self, bench: Workbench) -> None:
         with pytest.raises(UsageError, match="sideways"):

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 from worldexplorer.batch import Interrupted, PreparedBatch, prepare_batch, run_batch
 from worldexplorer.cli.arguments import parse_run
-from worldexplorer.cli.checks import check_needs, weights_line
+from worldexplorer.cli.checks import check_needs, check_weights, weight_lines, weights_line
 from worldexplorer.cli.dry_run import dry_run_events, dry_run_report
 from worldexplorer.cli.estimate import TimeLeft
 from worldexplorer.cli.logs import listen_to_log
@@ -71,8 +71,10 @@ class _Command:
         missing = any(need.missing for need in needs)
         if self._log_format == "json":
             self._write_events(("check", need.facts(engine)) for need in needs)
+            self._write_events(("weights", status.facts()) for status in check_weights(self._config, engine))
             return not missing
         lines = [need.text for need in needs]
+        lines += weight_lines(check_weights(self._config, engine))
         lines.append(f"what to do: {engine.remedy}" if missing else weights_line(engine))
         PlainConsole(self._stream).show(plain(line) for line in lines if line)
         return not missing

@@ -1,17 +1,24 @@
 """`--check_checkpoints`: whether what the selected stages need is on this machine, one line each.
 
+The full engine's weights follow: each repository with its revision, size, licence and gate, and whether it is here.
+
 Example:
     >>> for need in check_needs(run, engine):
     ...     print(need.text)
-    missing  stage 1 scaffold: stage 1 needs SEVA, which is not built into this version yet
+    missing  stage 1 scaffold: SEVA needs a CUDA GPU, and torch 2.13.0 finds none here
 """
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from worldexplorer.config import STAGE_NAMES, RunConfig
 from worldexplorer.engine import Engine
+from worldexplorer.models.picture_models import needed_weights, text_settings
+from worldexplorer.models.weight_status import WeightStatus, download_folder, size_text, weight_status
+from worldexplorer.models.weights import weight_sets
 
 WEIGHTLESS_ENGINES = ("preview",)
 
@@ -41,6 +48,24 @@ def check_needs(run: RunConfig, engine: Engine) -> list[Need]:
         missing = engine.check((number,), run.scaffold.scaffold_method, run.scaffold.traj_prior)
         needs += [Need(stage, text) for text in missing] or [Need(stage, "")]
     return needs
+
+
+def check_weights(run: RunConfig, engine: Engine) -> list[WeightStatus]:
+    """The weights that the selected stages use, in the order they are used; none for engines without any."""
+    if engine.name in WEIGHTLESS_ENGINES:
+        return []
+    names = needed_weights(run.batch.only_stages, run.scaffold.scaffold_method, text_settings(run))
+    return [weight_status(weight_sets()[name]) for name in names]
+
+
+def weight_lines(states: Sequence[WeightStatus]) -> list[str]:
+    """One line each, and what the disk has to spare for those that are not here."""
+    lines = [f"weights  {status.weights.name}: {status.text}" for status in states]
+    if any(not status.here for status in states):
+        folder = download_folder()
+        place = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+        lines.append(f"disk     {size_text(shutil.disk_usage(place).free)} free in {folder}")
+    return lines
 
 
 def weights_line(engine: Engine) -> str:

@@ -26,6 +26,8 @@ from worldexplorer.cli.parser import Parser, closest
 from worldexplorer.config import BatchConfig, RunConfig
 from worldexplorer.engines import load_engine
 from worldexplorer.errors import UsageError
+from worldexplorer.models.weight_status import download_folder, size_text, weight_status
+from worldexplorer.models.weights import SOURCE_VARIABLE, is_offline, weight_sets
 from worldexplorer.processors import usable_processors
 
 EXIT_CANNOT_RUN = 1
@@ -33,6 +35,7 @@ _GIB = 2**30
 _PROBE_SECONDS = 10
 _REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9._-]+)[^;]*(?:;.*extra\s*==\s*['\"](?P<extra>[^'\"]+)['\"])?")
 _EXTRAS = ("preview",)
+_ENGINE_WITH_WEIGHTS = "full"
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ def run(argv: Sequence[str], program: str = "worldexplorer doctor") -> int:
         _print(console, fact)
     able = []
     for name in engines if chosen is None else (chosen,):
+        for fact in weight_facts() if name == _ENGINE_WITH_WEIGHTS else ():
+            _print(console, fact)
         facts = engine_facts(name)
         for fact in facts:
             _print(console, fact)
@@ -92,7 +97,7 @@ def engine_facts(name: str) -> list[Fact]:
     run_config = RunConfig(BatchConfig(engine=name))
     title = f"engine {name}"
     try:
-        engine = load_engine(run_config.batch)
+        engine = load_engine(run_config)
     except UsageError as error:
         return [Fact(title, f"cannot run here: {error.what}. What to do: {error.remedy}", False)]
     missing = [need.missing for need in check_needs(run_config, engine) if need.missing]
@@ -103,6 +108,21 @@ def engine_facts(name: str) -> list[Fact]:
         can = weights_line(engine)
         facts.append(Fact(title, f"can run here ({engine.label})" + (f"; {can}" if can else ""), True))
     return [*facts, Fact(title, f"licence: {engine.licence}")]
+
+
+def weight_facts() -> Iterator[Fact]:
+    """Every model's repository, revision, size, licence and gate, whether it is here, and where weights come from."""
+    for one in weight_sets().values():
+        status = weight_status(one)
+        yield Fact(f"weights {one.name}", status.text, True if status.here else None)
+    source = os.environ.get(SOURCE_VARIABLE)
+    if source is not None:
+        yield Fact("weights from", f"{source} ({SOURCE_VARIABLE})")
+        return
+    folder = download_folder()
+    place = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+    note = "; HF_HUB_OFFLINE is set, nothing is downloaded" if is_offline() else ""
+    yield Fact("weights from", f"the hub, into {folder} ({size_text(shutil.disk_usage(place).free)} free){note}")
 
 
 def _print(console: PlainConsole, fact: Fact) -> None:
@@ -133,11 +153,11 @@ def _requirements() -> Iterator[tuple[str, str]]:
 
 
 def _gpus() -> list[str]:
-    """Name, memory and driver of each NVIDIA GPU."""
+    """Name, memory in all, free memory and driver of each NVIDIA GPU."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return []
-    query = [program, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    query = [program, "--query-gpu=name,memory.total,memory.free,driver_version", "--format=csv,noheader"]
     try:
         answer = subprocess.run(query, capture_output=True, text=True, timeout=_PROBE_SECONDS, check=True)
     except (OSError, subprocess.SubprocessError) as error:

@@ -20,7 +20,7 @@ from typing import Any, Protocol, TextIO
 from worldexplorer.cli.estimate import TimeLeft, clock_text
 from worldexplorer.cli.output import LineWriter, one_line
 from worldexplorer.cli.rich_reporter import RichReporter
-from worldexplorer.cli.wording import batch_line, failure_line, labelled, stage_line
+from worldexplorer.cli.wording import batch_line, failure_line, labelled, stage_line, waiting_line
 from worldexplorer.events import (
     BatchFinished,
     BatchStarted,
@@ -136,6 +136,8 @@ class TextReporter:
     def _finish(self, event: JobFinished) -> None:
         if event.failure is not None:
             self._write(f"{event.job} {failure_line(event.failure)}")
+        elif event.waiting is not None:
+            self._write(f"{event.job} {waiting_line(event.waiting)}")
         elif event.job in self._at_work:
             self._write(f"{event.job} done")
         self._at_work.discard(event.job)
@@ -219,7 +221,11 @@ class JsonReporter:
         )
 
     def _finish(self, event: JobFinished) -> None:
-        failure = event.failure
+        failure, waiting = event.failure, event.waiting
+        if waiting is not None:
+            reason = "; ".join(waiting.notes)
+            self._write("job_finished", job=str(event.job), status="waiting", stage=waiting.stage, reason=reason)
+            return
         if failure is None or failure.error is None:
             self._write("job_finished", job=str(event.job), status="success")
             return

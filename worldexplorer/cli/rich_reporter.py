@@ -17,7 +17,7 @@ from rich.text import Text
 
 from worldexplorer.cli.estimate import NO_ESTIMATE, TimeLeft, clock_text
 from worldexplorer.cli.output import PlainConsole, one_line, plain
-from worldexplorer.cli.wording import batch_line, failure_line, labelled, stage_line
+from worldexplorer.cli.wording import batch_line, failure_line, labelled, stage_line, waiting_line
 from worldexplorer.config import STAGE_NAMES
 from worldexplorer.events import (
     BatchStarted,
@@ -118,6 +118,8 @@ class RichReporter:
             self._progress.remove_task(task)
         if event.failure is not None:
             self._print(f"{event.job} {failure_line(event.failure)}", "red")
+        elif event.waiting is not None:
+            self._print(f"{event.job} {waiting_line(event.waiting)}", "yellow")
         elif task is not None:
             self._print(f"{event.job} done ({', '.join(stages)})", "green")
 

@@ -19,6 +19,7 @@ from worldexplorer.cli.tables import summary_report
 from worldexplorer.config import STAGE_NAMES
 from worldexplorer.errors import DefectError, UsageError
 from worldexplorer.plan import PlanFile
+from worldexplorer.questions import ASKING_STAGES
 from worldexplorer.records import StageRecord
 from worldexplorer.storage import NotFoundError, Storage, open_storage
 from worldexplorer.summary import SUMMARY_SCHEMA_VERSION, read_plans, write_summary
@@ -97,10 +98,13 @@ def _seconds_on_record(storage: Storage, plan: PlanFile) -> tuple[float, bool]:
     for job in plan.jobs:
         records = {stage: _record(storage, layout.record(job.id, stage)) for stage in STAGE_NAMES.values()}
         failures = [_record(storage, layout.failed_record(job.id, stage)) for stage in STAGE_NAMES.values()]
-        own = [one for one in (*records.values(), *failures) if one is not None and one.run_id == plan.run_id]
+        questions = [_record(storage, layout.waiting_record(job.id, stage)) for stage in ASKING_STAGES]
+        own = [
+            one for one in (*records.values(), *failures, *questions) if one is not None and one.run_id == plan.run_id
+        ]
         last = max([last, *(datetime.fromisoformat(one.finished_at) for one in own)])
-        failed = any(one.status == "failed" for one in own)
-        interrupted |= not failed and any(records[stage] is None for stage in job.stages)
+        told = any(one.status != "committed" for one in own)
+        interrupted |= not told and any(records[stage] is None for stage in job.stages)
     return (last - began).total_seconds(), interrupted
 
 

@@ -43,6 +43,11 @@ def failure_line(failure: StageRecord) -> str:
     return f"{failure.stage} failed: {error_text(failure.error.message, failure.error.where, failure.error.remedy)}"
 
 
+def waiting_line(waiting: StageRecord) -> str:
+    """What a job waits for, where, and what to do."""
+    return f"{waiting.stage} waits: {'; '.join(waiting.notes)}"
+
+
 def error_text(what: str, where: str, remedy: str) -> str:
     """The three parts of an error as one sentence."""
     place = f" ({where})" if where else ""

@@ -63,13 +63,16 @@ def describe_job(job: Job, dataset: Dataset) -> dict[str, Any]:
     return _known(description)
 
 
-def restore_job(description: Mapping[str, Any], dataset_dir: Path | str, *, confine_paths: bool = True) -> Job:
+def restore_job(
+    description: Mapping[str, Any], dataset_dir: Path | str, *, confine_paths: bool = True, from_text: bool = False
+) -> Job:
     """The job that was described, with places on this machine; in a bucket's mirror they are still empty.
 
     Args:
         description: from :func:`describe_job`.
         dataset_dir: the folder or bucket's folder of the data set, as this machine sees it.
         confine_paths: refuse paths that lead out of the data set; a bucket's are always refused.
+        from_text: whether the run makes views from text, so that a job may do without any picture.
 
     Raises:
         DefectError: the description is not one of this version.
@@ -83,7 +86,7 @@ def restore_job(description: Mapping[str, Any], dataset_dir: Path | str, *, conf
         raise DefectError(
             f"the description of a job cannot be read: {place}: {problem['msg']}", remedy=_REMEDY
         ) from None
-    if known.image is None and known.scaffold_path is None:
+    if known.image is None and known.scaffold_path is None and not from_text:
         raise DefectError("the description of a job names nothing to start from", remedy=_REMEDY)
     source = open_source(dataset_dir, confine_paths=confine_paths)
     return Job(

@@ -38,7 +38,7 @@ class ExpansionOverrides:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One sample in one variant; at least one of `image` and `scaffold_path` is given, and exists."""
+    """One sample in one variant; `image` and `scaffold_path` exist where given. A job of text alone has neither."""
 
     index: int
     variant: str

@@ -2,7 +2,8 @@
 
 A variant takes the first of `original_path`, `path` and `VARIANT/filename` that exists. A sample without variants
 becomes one job of the variant `default`: from `scaffold.scaffold_path`, else from `scaffold.input_image`, else from
-`images/INDEX.*` or `images/index_XXXX.*`. What cannot be found is skipped and says why.
+`images/INDEX.*` or `images/index_XXXX.*`; where views are made from text, else from its prompts or theme alone. What
+cannot be found is skipped and says why.
 
 Example:
     >>> found = resolve_jobs(dataset)
@@ -55,12 +56,13 @@ class JobList:
     warnings: tuple[str, ...]
 
 
-def resolve_jobs(dataset: Dataset, selection: IndexSelection | None = None) -> JobList:
+def resolve_jobs(dataset: Dataset, selection: IndexSelection | None = None, *, from_text: bool = False) -> JobList:
     """Find what every selected sample starts from.
 
     Args:
         dataset: from :func:`~worldexplorer.dataset.load.load_dataset`.
         selection: the samples to take; None for all.
+        from_text: whether a sample that names no picture is a job all the same, of the variant `default`.
 
     Raises:
         UsageError: the selection names an index or a range without any sample.
@@ -71,7 +73,9 @@ def resolve_jobs(dataset: Dataset, selection: IndexSelection | None = None) -> J
         samples = [sample for sample in samples if selection.contains(sample.index)]
     dataset.source.expect(_files_named(samples), _folders_named(samples))
     tally = Tally()
-    found = [outcome for sample in samples for outcome in _Resolver(dataset, sample, tally).outcomes()]
+    found = [
+        outcome for sample in samples for outcome in _Resolver(dataset, sample, tally, from_text=from_text).outcomes()
+    ]
     jobs = tuple(outcome for outcome in found if isinstance(outcome, Job))
     skipped = tuple(outcome for outcome in found if isinstance(outcome, SkippedVariant))
     warnings = tally.lines()
@@ -118,8 +122,9 @@ def _folders_named(samples: Sequence[SampleEntry]) -> Iterator[str]:
 class _Resolver:
     """Finds what the variants of one sample start from."""
 
-    def __init__(self, dataset: Dataset, sample: SampleEntry, tally: Tally) -> None:
+    def __init__(self, dataset: Dataset, sample: SampleEntry, tally: Tally, *, from_text: bool) -> None:
         self._dataset = dataset
+        self._from_text = from_text
         self._sample = sample
         self._tally = tally
 
@@ -144,7 +149,7 @@ class _Resolver:
         candidates = [("scaffold.input_image", input_image)] if input_image is not None else []
         if scaffold_path is None:
             candidates += self._fallback_images()
-            if not candidates:
+            if not candidates and not self._from_text:
                 names = (
                     f"{FALLBACK_FOLDER}/{self._sample.index}.*, {FALLBACK_FOLDER}/{sample_name(self._sample.index)}.*"
                 )

@@ -14,7 +14,7 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import asdict
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from worldexplorer.engine import Images, Poses, StageDefaults, Views
 from worldexplorer.errors import UsageError
@@ -41,6 +41,7 @@ _PACKAGES = {
     "skimage": "scikit-image",
 }
 """What the engine imports, and the package it comes with."""
+_NO_INPAINTING = "stage 1 by single_image_hybrid needs an inpainting model, and the preview engine has none"
 _NO_TEXT_TO_IMAGE = "stage 1 by scaffold_gen needs a text-to-image model, and the preview engine has none"
 
 CAPS = "caps"
@@ -104,6 +105,8 @@ class PreviewEngine:
         missing = [f"the package {package} is not installed" for name, package in _PACKAGES.items() if not _found(name)]
         if 1 in stages and scaffold_method == "scaffold_gen":
             missing.append(_NO_TEXT_TO_IMAGE)
+        if 1 in stages and scaffold_method == "single_image_hybrid":
+            missing.append(_NO_INPAINTING)
         return missing
 
     def build_world(self, photo: Images, hfov_deg: float, scene_type: str | None, progress: Progress) -> World:
@@ -164,11 +167,31 @@ class PreviewEngine:
 
         return PreviewTrainer(self._training)
 
+    def text_to_image(self, name: str) -> NoReturn:
+        """UsageError: the preview engine has no such model."""
+        _refuse_text()
+
+    def inpaint(self, name: str) -> NoReturn:
+        """UsageError: the preview engine has no such model."""
+        _refuse_text()
+
+    def prompt_scorer(self) -> NoReturn:
+        """UsageError: the preview engine has no such model."""
+        _refuse_text()
+
     @cached_property
     def _renderers(self) -> WorldRenderers:
         from worldexplorer.preview.models import WorldRenderers
 
         return WorldRenderers()
+
+
+def _refuse_text() -> NoReturn:
+    raise UsageError(
+        _NO_TEXT_TO_IMAGE,
+        where="--scaffold_method scaffold_gen",
+        remedy="take --scaffold_method single_image, or --engine full",
+    )
 
 
 def _found(module: str) -> bool:

@@ -56,10 +56,12 @@ class PriorPath:
     Attributes:
         c2w: [N, 4, 4] OpenGL camera-to-world, scene frame, trajectory units; the first is the identity.
         intrinsics: [N, 3, 3] normalised; some priors zoom.
+        closed: whether the frame after the last one would be the first again.
     """
 
     c2w: Poses
     intrinsics: Poses
+    closed: bool
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,9 @@ def prior_path(name: str, frame_count: int, translation_scaling_factor: float) -
     c2w[:, :3, 3] *= _seva_scale(c2w[:, :3, 3]) / translation_scaling_factor
     # The default is the scaffold camera itself, bit for bit, not its field of view turned back into a focal length.
     focals = [FOCAL_NORMALISED] * frame_count if hfov_deg is None else map(focal_of_horizontal_fov, hfov_deg)
-    return PriorPath(c2w=c2w, intrinsics=np.stack([normalised_intrinsics(focal) for focal in focals]))
+    return PriorPath(
+        c2w=c2w, intrinsics=np.stack([normalised_intrinsics(focal) for focal in focals]), closed=prior.closed
+    )
 
 
 # ---------------------------------------------------------------- the priors, in SEVA's printed units
@@ -210,6 +214,8 @@ class _Prior:
     """N -> [N, 4, 4] poses, and [N] horizontal fields of view or None for the scaffold camera's."""
     reason: str | None
     """Why it is not a scaffold, in full sentences; None for the one that is."""
+    closed: bool = True
+    """Whether the path leads back to its start."""
 
 
 def _pan(count: int) -> tuple[Poses, Degrees | None]:
@@ -269,16 +275,16 @@ _PRIORS: dict[str, _Prior] = {
     ),
     "spiral": _Prior(_spiral, _AHEAD_ONLY),
     "lemniscate": _Prior(_lemniscate, _AHEAD_ONLY),
-    "zoom-in": _Prior(_straight(_STILL, _ZOOM_IN_HFOV_DEG), _AHEAD_ONLY),
-    "zoom-out": _Prior(_straight(_STILL, _ZOOM_OUT_HFOV_DEG), _AHEAD_ONLY),
-    "dolly zoom-in": _Prior(_straight(_BACKWARD, _ZOOM_IN_HFOV_DEG), _AHEAD_ONLY),
-    "dolly zoom-out": _Prior(_straight(_FORWARD, _ZOOM_OUT_HFOV_DEG), _AHEAD_ONLY),
-    "move-forward": _Prior(_straight(_FORWARD, _SEVA_HFOV_DEG), _AHEAD_ONLY),
-    "move-backward": _Prior(_straight(_BACKWARD, _SEVA_HFOV_DEG), _AHEAD_ONLY),
-    "move-up": _Prior(_straight((0.0, 1.0, 0.0), _SEVA_HFOV_DEG), _AHEAD_ONLY),
-    "move-down": _Prior(_straight((0.0, -1.0, 0.0), _SEVA_HFOV_DEG), _AHEAD_ONLY),
-    "move-left": _Prior(_straight((-1.0, 0.0, 0.0), _SEVA_HFOV_DEG), _AHEAD_ONLY),
-    "move-right": _Prior(_straight((1.0, 0.0, 0.0), _SEVA_HFOV_DEG), _AHEAD_ONLY),
+    "zoom-in": _Prior(_straight(_STILL, _ZOOM_IN_HFOV_DEG), _AHEAD_ONLY, closed=False),
+    "zoom-out": _Prior(_straight(_STILL, _ZOOM_OUT_HFOV_DEG), _AHEAD_ONLY, closed=False),
+    "dolly zoom-in": _Prior(_straight(_BACKWARD, _ZOOM_IN_HFOV_DEG), _AHEAD_ONLY, closed=False),
+    "dolly zoom-out": _Prior(_straight(_FORWARD, _ZOOM_OUT_HFOV_DEG), _AHEAD_ONLY, closed=False),
+    "move-forward": _Prior(_straight(_FORWARD, _SEVA_HFOV_DEG), _AHEAD_ONLY, closed=False),
+    "move-backward": _Prior(_straight(_BACKWARD, _SEVA_HFOV_DEG), _AHEAD_ONLY, closed=False),
+    "move-up": _Prior(_straight((0.0, 1.0, 0.0), _SEVA_HFOV_DEG), _AHEAD_ONLY, closed=False),
+    "move-down": _Prior(_straight((0.0, -1.0, 0.0), _SEVA_HFOV_DEG), _AHEAD_ONLY, closed=False),
+    "move-left": _Prior(_straight((-1.0, 0.0, 0.0), _SEVA_HFOV_DEG), _AHEAD_ONLY, closed=False),
+    "move-right": _Prior(_straight((1.0, 0.0, 0.0), _SEVA_HFOV_DEG), _AHEAD_ONLY, closed=False),
     "roll": _Prior(_roll, _AHEAD_ONLY),
 }
 

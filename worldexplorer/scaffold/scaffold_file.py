@@ -20,7 +20,7 @@ from worldexplorer.errors import UserError
 from worldexplorer.geometry.rotations import is_rotation
 
 VIEW_COUNT = 8
-Source = Literal["input", "input+generated", "generated", "provided", "unknown"]
+Source = Literal["input", "input+generated", "generated", "inpainted", "provided", "unknown"]
 
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
 _Row = tuple[_Finite, _Finite, _Finite, _Finite]

@@ -22,6 +22,7 @@ from worldexplorer.errors import DefectError, UserError
 from worldexplorer.geometry.cameras import yaw_degrees
 from worldexplorer.geometry.transforms import TRANSFORMS_NAME, Transforms, write_transforms
 from worldexplorer.pictures import frame_name, is_blank, write_pictures
+from worldexplorer.records import Quality
 from worldexplorer.scaffold.poses import RingDeviation, ring_deviation
 from worldexplorer.scaffold.scaffold_file import ScaffoldFile, ScaffoldView, Source, write_scaffold
 
@@ -39,6 +40,7 @@ class ScaffoldViews:
         prior: the camera path, where the method follows one.
         frames: [N, S, S, 3] uint8, every frame generated on the way; None where there are none.
         world: what the engine keeps for its later stages.
+        quality: what the method itself says of the views.
     """
 
     images: Images
@@ -50,6 +52,7 @@ class ScaffoldViews:
     frames: Images | None = None
     world: World | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    quality: Quality = "ok"
     notes: tuple[str, ...] = ()
 
 
@@ -106,7 +109,7 @@ def write_views(context: StageContext[Any], views: ScaffoldViews) -> RingDeviati
 def _require_pictures(views: ScaffoldViews) -> None:
     for number in np.flatnonzero(is_blank(views.images)):
         what = f"scaffold view {number:03d} is of one colour"
-        if views.sources[number] in ("generated", "input+generated"):
+        if views.sources[number] in ("generated", "inpainted", "input+generated"):
             raise DefectError(
                 what, remedy="the model failed without saying so; run it again, and report it if it stays"
             )

@@ -11,58 +11,13 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+
+from worldexplorer import chunks
+from worldexplorer.chunks import Chunk as Chunk
 
 CHUNK_FRAMES = 21
 
 
-@dataclass(frozen=True)
-class Chunk:
-    """One joint sampling of a second pass, in trajectory parameters: what is given and what is made."""
-
-    anchors: tuple[float, ...]
-    targets: tuple[float, ...]
-
-
 def second_pass_chunks(targets: Sequence[float], anchors: Sequence[float], limit: int = CHUNK_FRAMES) -> list[Chunk]:
-    """Share the targets that are no anchors among samplings.
-
-    Args:
-        targets: parameters of the frames to have, increasing, none beyond the last anchor.
-        anchors: parameters of the frames there are, increasing.
-        limit: most frames a sampling.
-
-    Returns:
-        Chunks that begin and end with an anchor; neighbours share one. A gap too wide for one sampling is cut into
-        several with the same two anchors. Gaps without a target make no chunk.
-    """
-    gaps = [(left, right, [target for target in targets if left < target < right]) for left, right in pairwise(anchors)]
-    chunks: list[Chunk] = []
-    held: list[float] = []
-    made: list[float] = []
-
-    def close() -> None:
-        if made:
-            chunks.append(Chunk(tuple(held), tuple(made)))
-        held.clear()
-        made.clear()
-
-    for left, right, between in gaps:
-        size = len(held or [left]) + 1 + len(made) + len(between)
-        if made and size > limit:
-            close()
-        if 2 + len(between) > limit:
-            close()
-            step = limit - 2
-            chunks += [
-                Chunk((left, right), tuple(between[start : start + step])) for start in range(0, len(between), step)
-            ]
-            continue
-        if not between:
-            close()
-            continue
-        held += [right] if held else [left, right]
-        made += between
-    close()
-    return chunks
+    """See :func:`worldexplorer.chunks.second_pass_chunks`."""
+    return chunks.second_pass_chunks(targets, anchors, limit)

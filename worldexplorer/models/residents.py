@@ -1,0 +1,81 @@
+"""Which networks stay on the GPU: those used last, as long as there is room.
+
+A network is loaded when it is first asked for and stays. Before another one is loaded that needs more memory than is
+free, those that were not used for the longest time are dropped; whoever needs one again loads it again.
+
+Example:
+    >>> residents = Residents()
+    >>> pipeline = residents.get("flux1-dev", 34 * 2**30, load)
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+Loaded = TypeVar("Loaded")
+
+_log = logging.getLogger(__name__)
+
+
+def free_gpu_bytes() -> int | None:
+    """What is free on the current GPU, that included which torch keeps for itself; None where there is no GPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    free, _ = torch.cuda.mem_get_info()
+    return int(free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated())
+
+
+class Residents:
+    """Loaded networks by name.
+
+    Args:
+        free: bytes free on the GPU, None where nothing is short.
+    """
+
+    def __init__(self, free: Callable[[], int | None] = free_gpu_bytes) -> None:
+        self._free = free
+        self._loaded: OrderedDict[str, Any] = OrderedDict()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._loaded
+
+    def get(self, name: str, wanted_bytes: int, load: Callable[[], Loaded]) -> Loaded:
+        """What is loaded under a name, loaded now where it is not there."""
+        if name not in self._loaded:
+            self._make_room(wanted_bytes)
+            self._loaded[name] = load()
+        self._loaded.move_to_end(name)
+        return cast("Loaded", self._loaded[name])
+
+    def drop(self, name: str) -> None:
+        """Forget what is loaded under a name; fine where nothing is."""
+        if self._loaded.pop(name, None) is not None:
+            _release()
+
+    def keep_only(self, name: str) -> bool:
+        """Drop all others; whether there were any."""
+        others = [other for other in self._loaded if other != name]
+        for other in others:
+            self.drop(other)
+        return bool(others)
+
+    def _make_room(self, wanted_bytes: int) -> None:
+        while self._loaded and (free := self._free()) is not None and free < wanted_bytes:
+            oldest = next(iter(self._loaded))
+            _log.info("%s leaves the GPU: %.1f GiB are free, %.1f wanted", oldest, free / 2**30, wanted_bytes / 2**30)
+            self.drop(oldest)
+
+
+def _release() -> None:
+    """Give the memory of what nobody holds any more back."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
