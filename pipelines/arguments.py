@@ -17,8 +17,10 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from components.container import image_reference
 from worldexplorer.cli.arguments import batch_flags
 from worldexplorer.cli.parser import Parser, closest
+from worldexplorer.config import STAGE_NAMES
 from worldexplorer.errors import UsageError
 from worldexplorer.pod.parameters import RunParameter, flag_parameters, read_run
 
@@ -118,7 +120,7 @@ def check_values(values: Mapping[str, Any], stages: Sequence[int]) -> None:
             raise UsageError(
                 f"{name} is {place!r}, a folder of this machine that no pod sees",
                 where=f"--{name}",
-                remedy="give a bucket (gs://BUCKET/FOLDER), or the absolute path of a volume that every pod mounts",
+                remedy="give a bucket: gs://BUCKET/FOLDER",
             )
     _check_pods(values)
 
@@ -142,11 +144,14 @@ def _check_pods(values: Mapping[str, Any]) -> None:
     without_gpu = int(values["gpu_count"]) == 0
     if values["engine"] == "full" and without_gpu:
         raise UsageError("the full engine needs a GPU", where="--gpu_count", remedy="give 1, or --engine preview")
-    if values["engine"] == "preview" and not without_gpu:
+    stage_images = {values[f"image_{name}"] for name in STAGE_NAMES.values()}
+    gpu_images = {image_reference(name) for name in STAGE_NAMES.values()}
+    if values["engine"] == "preview" and stage_images & gpu_images:
         raise UsageError(
-            "the preview engine uses no GPU, and the GPU images do not hold it",
+            "the GPU images do not hold the preview engine",
             where="--engine preview",
-            remedy="take --profile cpu-preview, which sets node and images",
+            remedy="take --profile cpu-preview, or give --image_scaffold, --image_trajectory and --image_splat the cpu "
+            "image",
         )
 
 

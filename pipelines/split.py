@@ -59,12 +59,13 @@ class JobCount:
         return sum(self.jobs.values())
 
 
-def count_jobs(dataset_dir: str, indices: str) -> JobCount:
+def count_jobs(dataset_dir: str, indices: str, *, from_text: bool = False) -> JobCount:
     """Read a data set, local or `gs://`, as the cluster's planning pod will.
 
     Args:
         dataset_dir: its folder or URI.
         indices: the selection as typed, empty for every sample.
+        from_text: whether the run makes views from text, so that a sample without any picture is a job too.
 
     Raises:
         UsageError: it is wrong, or cannot be read from here.
@@ -72,7 +73,7 @@ def count_jobs(dataset_dir: str, indices: str) -> JobCount:
     _require_readable(dataset_dir)
     dataset = load_dataset(dataset_dir, confine_paths=True)
     selection = IndexSelection.parse([indices]) if indices.strip() else None
-    found = resolve_jobs(dataset, selection)
+    found = resolve_jobs(dataset, selection, from_text=from_text)
     require_jobs(found, dataset)
     existing = [sample.index for sample in dataset.samples]
     jobs = Counter(job.index for job in found.jobs)

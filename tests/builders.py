@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_engine import TinyEngine
+from tiny_engine import TinyEngine, box_photo
 
 from worldexplorer import layout
 from worldexplorer.config import BatchConfig, RunConfig, ScaffoldConfig, SplatConfig, TrajectoryConfig
@@ -62,7 +62,7 @@ class SmallEngine(TinyEngine):
     defaults = StageDefaults(num_images_for_vggt=8, frames_per_trajectory=1, point_count=16, heldout_views=1)
 
 
-def small_engine(_batch: BatchConfig) -> SmallEngine:
+def small_engine(_run: RunConfig) -> SmallEngine:
     """Loads the small engine; known by name to worker processes."""
     return SmallEngine()
 
@@ -74,6 +74,12 @@ def picture(seed: int, width: int, height: int) -> Image.Image:
     return Image.fromarray((127 + 100 * np.stack(waves, axis=-1)).astype(np.uint8))
 
 
+def photo(seed: int, width: int, height: int) -> Image.Image:
+    """A photo from the middle of the tiny engine's world, another one for each seed: with different faint waves."""
+    waves = (np.asarray(picture(seed, width, height), dtype=np.float64) - 127.0) / 16.0
+    return Image.fromarray(np.clip(np.rint(box_photo(width, height) + waves), 0, 255).astype(np.uint8))
+
+
 def write_dataset(folder: Path, samples: Iterable[Mapping[str, Any]]) -> None:
     """Write metadata.json, and a photo for every `photorealistic.path` and `stylized.path` that has none yet."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -83,7 +89,7 @@ def write_dataset(folder: Path, samples: Iterable[Mapping[str, Any]]) -> None:
         for variant in ("photorealistic", "stylized"):
             name = entry.get(variant, {}).get("path")
             if name is not None and not (folder / name).exists():
-                picture(entry["index"], *PHOTO_SIZE).save(folder / name)
+                photo(entry["index"], *PHOTO_SIZE).save(folder / name)
 
 
 def photo_sample(index: int, **more: Any) -> dict[str, Any]:
@@ -219,7 +225,7 @@ def run_jobs_here(
     listener: Callable[[Event], None],
     *,
     stop_on_failure: bool,
-    load: Callable[[BatchConfig], Engine],
+    load: Callable[[RunConfig], Engine],
 ) -> list[Job]:
     """Stands in for the worker processes: the same jobs in this one."""
     storage = open_storage(run.batch.output_base)

@@ -290,6 +290,17 @@ def test_no_jobs_to_run(find, tmp_path):
     require_jobs(find([{"index": 4}], ["images/4.png"]), dataset)
 
 
+def test_text_alone_is_a_job_where_views_are_made_from_text(find, tmp_path):
+    samples = [{"index": 0, "theme": "castle"}, {"index": 1}, {"index": 2, "stylized": {"path": "gone.png"}}]
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "1.png").write_bytes(b"looked for, never opened")
+    assert [job.index for job in find(samples).jobs] == [1]
+    found = resolve_jobs(load_dataset(tmp_path, confine_paths=False), from_text=True)
+    assert starts(found, tmp_path) == [(0, "default", None, None), (1, "default", "images/1.png", None)]
+    # A variant that names a picture is not made from something else without a word.
+    assert [(one.index, one.variant) for one in found.skipped] == [(2, "stylized")]
+
+
 def test_ten_thousand_samples_are_all_planned(find):
     samples = [{"index": k, "photorealistic": {"path": f"p/{k % 50}.png"}, "author": "x"} for k in range(10_000)]
     found = find(samples, [f"p/{k}.png" for k in range(49)])

@@ -16,7 +16,7 @@ from typing import Any
 from builders import SmallEngine
 
 from worldexplorer import extras
-from worldexplorer.config import BatchConfig
+from worldexplorer.config import RunConfig
 
 
 class ObedientEngine(SmallEngine):
@@ -38,11 +38,11 @@ class ObedientEngine(SmallEngine):
         return super().train(*arguments)
 
 
-def obedient(batch: BatchConfig) -> ObedientEngine:
-    return ObedientEngine(Path(batch.dataset_dir))
+def obedient(run: RunConfig) -> ObedientEngine:
+    return ObedientEngine(Path(run.batch.dataset_dir))
 
 
-def dies_while_drawing(_batch: BatchConfig) -> SmallEngine:
+def dies_while_drawing(_run: RunConfig) -> SmallEngine:
     """The process goes when everything is committed and the contact sheet is drawn."""
 
     def draw(*arguments: Any) -> bytes:
@@ -54,7 +54,7 @@ def dies_while_drawing(_batch: BatchConfig) -> SmallEngine:
     return SmallEngine()
 
 
-def cannot_be_loaded(_batch: BatchConfig) -> SmallEngine:
+def cannot_be_loaded(_run: RunConfig) -> SmallEngine:
     """The process ends before it takes its first job."""
     if _in_worker():
         raise RuntimeError("no such device")

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from worldexplorer import layout
-from worldexplorer.config import RunConfig
+from worldexplorer.config import SCAFFOLD_GEN, RunConfig
 from worldexplorer.dataset import Dataset, Job, load_dataset, require_jobs, resolve_jobs
 from worldexplorer.engine import Engine
 from worldexplorer.engines import load_engine
@@ -100,9 +100,9 @@ def _prepare(run: RunConfig, load: EngineLoader, run_id: str) -> PreparedBatch:
         trajectory_names=_own_trajectories(run.trajectory.root_dir),
     )
     selection = IndexSelection.parse(run.batch.indices) if run.batch.indices else None
-    jobs = resolve_jobs(dataset, selection)
+    jobs = resolve_jobs(dataset, selection, from_text=run.scaffold.scaffold_method == SCAFFOLD_GEN)
     require_jobs(jobs, dataset)
-    engine = load(run.batch)
+    engine = load(run)
     storage = open_storage(run.batch.output_base)
     root = storage.local_root()
     if root is not None and root.exists() and not root.is_dir():

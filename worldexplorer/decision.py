@@ -6,6 +6,7 @@ The plan, the dry run and the run itself ask the same function, so that what is 
 |---------------------------------------------------------|-------------------------------------------------|
 | the stage before is neither selected nor there          | refuse: run that stage first                    |
 | the photo cannot be read                                | refuse: what is wrong with it                   |
+| no record, and a question about another result          | refuse: both values, and `--force`              |
 | no record                                               | run                                             |
 | `--force`                                               | run, replacing                                  |
 | a record whose fingerprint differs                      | refuse: both values, and `--force`              |
@@ -28,6 +29,7 @@ from worldexplorer.dataset import Job
 from worldexplorer.engine import Engine
 from worldexplorer.errors import InfrastructureError, UserError, WorldExplorerError
 from worldexplorer.fingerprint import as_json, differences, fingerprint
+from worldexplorer.questions import ASKING_STAGES, read_question
 from worldexplorer.records import InputEntry, StageRecord
 from worldexplorer.storage import NotFoundError, Storage
 from worldexplorer.verify import changed_files
@@ -158,7 +160,7 @@ def decide(
         return _refused(known, existing.unreadable)
     record = existing.record
     if record is None:
-        return known
+        return _unless_asked(storage, definition, job, known)
     if record.fingerprint != known.fingerprint:
         return _refused(known, _changed_error(record, known, definition))
     damage = changed_files(storage, job.id, record)
@@ -169,6 +171,27 @@ def decide(
     if upstream is not None and upstream.action is Action.RUN:
         return _with(known, Action.REUSE, f"if the {upstream.stage} comes out the same again")
     return _with(known, Action.REUSE, "finished before" if record.published else "finished before; publishing is not")
+
+
+def _unless_asked(storage: Storage, definition: StageDefinition[Any], job: Job, known: Decision) -> Decision:
+    """A stage without a result: run it, but not over what a person was asked about one made with other settings."""
+    try:
+        asked = read_question(storage, job.id, definition.name) if definition.name in ASKING_STAGES else None
+    except WorldExplorerError as error:
+        return _refused(known, error)
+    if asked is None:
+        return known
+    if asked.fingerprint == known.fingerprint:
+        return _with(known, Action.RUN, "goes on with what a person says")
+    changes = "; ".join(differences(asked.basis, known.basis))
+    return _refused(
+        known,
+        UserError(
+            f"stage {definition.number} waits for a person, with other settings ({changes})",
+            where=layout.waiting_record(job.id, definition.name),
+            remedy="use what it was asked with, another --output_base, or give the question up with --force",
+        ),
+    )
 
 
 def _as_input(

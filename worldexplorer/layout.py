@@ -8,7 +8,8 @@ Every function returns a key: a POSIX path relative to `output_base`, the same o
       runs/RUN_ID/run.json, plan.failed.json, ABORT    a cluster run: its settings, why there is no plan, stop
       runs/RUN_ID/inputs/VARIANT/index_XXXX/           a cluster run from stage 2 or 3: the record it starts from
       VARIANT/index_XXXX/                              one job
-        records/STAGE.json, STAGE.failed.json, STAGE.damaged.json
+        records/STAGE.json, STAGE.failed.json, STAGE.damaged.json, STAGE.waiting.json
+        scaffold/picks/                                only while a person is asked: variants, sheets, picks.json
         scaffold/generated_views/  scaffold/scaffold/  scaffold/final/000.png-007.png  scaffold/scaffold.json
         all_seva_frames/                               on request
         scenes/index_XXXX_TSF/img2trajvid/             frames, transforms.json, vggt_pcl.ply, alignment.json
@@ -34,7 +35,9 @@ GENERATED_VIEWS = "scaffold/generated_views"
 SCAFFOLD_KEYS = "scaffold/scaffold"
 SCAFFOLD_FINAL = "scaffold/final"
 SCAFFOLD_JSON = "scaffold/scaffold.json"
+SCAFFOLD_CORNERS = "scaffold/corners.json"
 SCAFFOLD_WORLD = "scaffold/world"
+SCAFFOLD_PICKS = "scaffold/picks"
 ALL_SEVA_FRAMES = "all_seva_frames"
 SPLAT_FOLDER = "splat"
 SPLAT_PLY = "splat/splat.ply"
@@ -82,6 +85,11 @@ def record(job: JobId, stage: str) -> str:
 def failed_record(job: JobId, stage: str) -> str:
     """The record of a stage's last failure."""
     return f"{job_folder(job)}/records/{stage}.failed.json"
+
+
+def waiting_record(job: JobId, stage: str) -> str:
+    """The record of what a stage waits for a person to say."""
+    return f"{job_folder(job)}/records/{stage}.waiting.json"
 
 
 def damaged_marker(job: JobId, stage: str) -> str:

@@ -21,7 +21,8 @@ from types import TracebackType
 
 _TAIL_LINES = 40
 _SECRET = re.compile(r"\bhf_[A-Za-z0-9]{8,}\b|(?i:(?<=bearer )[A-Za-z0-9._~+/=-]{8,})|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)")
-_SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|API_?KEY|CREDENTIAL", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"(?!.*_(PATH|FILE)$).*(TOKEN|SECRET|PASSWORD|API_?KEY|CREDENTIAL)", re.IGNORECASE)
+"""Names of variables that hold a secret; those that say where one lies hold none."""
 _LEAST_SECRET_CHARACTERS = 8  # shorter values are switches, and would black out ordinary words
 _HIDDEN = "[redacted]"
 PACKAGE = "worldexplorer"

@@ -36,6 +36,11 @@ def scaffold_mode(job: Job, config: ScaffoldConfig) -> str:
     return job.scaffold.mode or config.scaffold_mode
 
 
+def prompts(job: Job) -> tuple[str, ...] | None:
+    """A job's own four prompts; None where it has none, or says that they are not to be used."""
+    return None if job.scaffold.custom is False else job.scaffold.prompts
+
+
 def theme(job: Job, config: ScaffoldConfig) -> str | None:
     """The theme of a job's prompts."""
     return job.theme or config.default_theme

@@ -19,14 +19,15 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from worldexplorer import __version__, layout
-from worldexplorer.config import STAGE_NAMES, RunConfig
+from worldexplorer import __version__, layout, overrides
+from worldexplorer.config import SCAFFOLD_GEN, STAGE_NAMES, RunConfig
 from worldexplorer.context import StageDefinition
 from worldexplorer.dataset import Job, JobList
 from worldexplorer.decision import Action, Decision, decide_job, stages_of
 from worldexplorer.engine import Engine
 from worldexplorer.errors import DefectError, UserError, describe_error
 from worldexplorer.photo import check_header
+from worldexplorer.scaffold.prompts import require_texts
 from worldexplorer.storage import Storage
 
 PLAN_SCHEMA_VERSION = 1
@@ -103,7 +104,7 @@ class JobPlan:
     stages: tuple[str, ...]
     decisions: tuple[Decision, ...]
     problem: str = ""
-    """What is wrong with the job's photo, as far as its header tells."""
+    """What is wrong with what the job starts from: its photo, as far as the header tells, or that it says nothing."""
 
     @property
     def is_finished(self) -> bool:
@@ -171,9 +172,12 @@ def _plan_job(
     begins = first.stage == STAGE_NAMES[1] and first.action is Action.RUN
     if begins and job.unfetched is not None:
         problem = str(job.unfetched)
-    elif begins and job.image is not None and job.scaffold_path is None:
+    elif begins and job.scaffold_path is None:
         try:
-            check_header(job.image)
+            if run.scaffold.scaffold_method == SCAFFOLD_GEN:
+                require_texts(job, overrides.prompts(job), overrides.theme(job, run.scaffold))
+            if job.image is not None:
+                check_header(job.image)
         except UserError as error:
             problem = str(error)
         except OSError as error:  # this photo cannot be read; other jobs have theirs

@@ -11,11 +11,16 @@ Example:
 
 from __future__ import annotations
 
+import logging
+
 from worldexplorer import layout
 from worldexplorer.attempts import discard_attempt, discard_dead_attempts
+from worldexplorer.errors import DefectError
 from worldexplorer.layout import JobId
 from worldexplorer.records import StageRecord
 from worldexplorer.storage import ChangedError, NotFoundError, Storage
+
+_logger = logging.getLogger(__name__)
 
 
 def publish(storage: Storage, job: JobId, record: StageRecord) -> StageRecord:
@@ -45,6 +50,7 @@ def publish(storage: Storage, job: JobId, record: StageRecord) -> StageRecord:
     discard_attempt(storage, job, record.attempt)
     discard_dead_attempts(storage, job, record.stage, committed=record.attempt)
     clear_failure(storage, job, record.stage)
+    clear_question(storage, job, record.stage)
     storage.delete(layout.damaged_marker(job, record.stage))
     return _mark_published(storage, job, record)
 
@@ -52,6 +58,21 @@ def publish(storage: Storage, job: JobId, record: StageRecord) -> StageRecord:
 def clear_failure(storage: Storage, job: JobId, stage: str) -> None:
     """Forget an earlier failure of a stage that is committed now."""
     storage.delete(layout.failed_record(job, stage))
+
+
+def clear_question(storage: Storage, job: JobId, stage: str) -> None:
+    """Take away what a person was shown for a stage, and the record of it last: a crash in between is made up for."""
+    key = layout.waiting_record(job, stage)
+    try:
+        waiting = StageRecord.from_json(storage.read(key), where=key)
+    except NotFoundError:
+        return
+    except DefectError as error:  # where its files lie cannot be told any more
+        _logger.warning("what a person was shown for %s of %s stays where it is: %s", stage, job, error)
+    else:
+        answer = waiting.outputs["answer"]
+        storage.delete_tree(f"{layout.job_folder(job)}/{answer.rpartition('/')[0]}")
+    storage.delete(key)
 
 
 def _mark_published(storage: Storage, job: JobId, record: StageRecord) -> StageRecord:

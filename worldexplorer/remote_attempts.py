@@ -100,7 +100,7 @@ def keeper(storage: Storage, job: JobId, name: str, out: Path, work: Path) -> Ca
         try:
             storage.upload(out, layout.attempt_output(job, name, out.name))
             storage.upload(work, f"{layout.attempt_folder(job, name)}/{WORK}")
-        except TransientError as error:
+        except (TransientError, FileNotFoundError) as error:  # a program beside this one may tidy its own files up
             _logger.warning("what is finished of %s could not be kept for other machines this time: %s", name, error)
 
     return keep

@@ -1,8 +1,9 @@
 """Run one stage of one job: reuse? -> run -> check -> commit -> publish.
 
 The same function serves the batch on this machine and a pod in a cluster. Its promise: it returns if and only if the
-stage's record is committed and its files are there; whatever else happens is written to `records/STAGE.failed.json`
-and raised as :class:`StageFailedError`.
+stage's record is committed and its files are there. A stage that asks a person something is written to
+`records/STAGE.waiting.json` and raised as :class:`StageWaitingError`; whatever else happens to
+`records/STAGE.failed.json` and as :class:`StageFailedError`.
 
 Example:
     >>> runner = StageRunner(storage, run, engine, run_id="20260101T000000Z-1a2b3c4d")
@@ -16,13 +17,12 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from worldexplorer import __version__, layout
 from worldexplorer.attempts import Attempt, claim_attempt, discard_attempt
 from worldexplorer.config import RunConfig
-from worldexplorer.context import Outcome, StageContext, StageDefinition
+from worldexplorer.context import Answer, Outcome, Question, StageContext, StageDefinition
 from worldexplorer.dataset import Job
 from worldexplorer.decision import Action, Decision, Existing, decide_job, read_existing, stages_of
 from worldexplorer.engine import Engine
@@ -32,20 +32,21 @@ from worldexplorer.errors import (
     DefectError,
     ErrorClass,
     UserError,
-    WorldExplorerError,
     classify,
-    describe_error,
 )
-from worldexplorer.fingerprint import canonical_json, fingerprint
+from worldexplorer.failures import failure_record, write_failure
+from worldexplorer.fingerprint import fingerprint
 from worldexplorer.inputs import RecordedInputs
 from worldexplorer.log import LogTail, redact, working_on
 from worldexplorer.measure import Measurement
+from worldexplorer.outcomes import check_outcome, describe_files
 from worldexplorer.progress import Progress
-from worldexplorer.publish import clear_failure, publish
-from worldexplorer.records import ErrorEntry, FileEntry, Retry, StageRecord
+from worldexplorer.publish import clear_failure, clear_question, publish
+from worldexplorer.questions import ASKING_STAGES, ask, read_answer, read_question, told_question
+from worldexplorer.records import FileEntry, Retry, StageRecord
 from worldexplorer.scaffold.stage import SCAFFOLD
 from worldexplorer.splat.stage import SPLAT
-from worldexplorer.storage import AlreadyExistsError, ChangedError, LocalStorage, NotFoundError, Storage
+from worldexplorer.storage import AlreadyExistsError, ChangedError, NotFoundError, Storage
 from worldexplorer.trajectory.stage import TRAJECTORY
 from worldexplorer.versions import library_versions
 
@@ -61,6 +62,14 @@ class StageFailedError(Exception):
         self.record = record
         assert record.error is not None
         super().__init__(f"{record.stage}: {record.error.message}")
+
+
+class StageWaitingError(Exception):
+    """A stage has done what it can and waits for a person; its record says for what."""
+
+    def __init__(self, record: StageRecord) -> None:
+        self.record = record
+        super().__init__(f"{record.stage} waits: {'; '.join(record.notes)}")
 
 
 class StageRunner:
@@ -100,13 +109,16 @@ class StageRunner:
         return decide_job(self._storage, self._definitions, job, self._run, self._engine)
 
     def run(self, job: Job, stage: str, progress: Progress) -> StageRecord:
-        """Bring one stage of one job to its commit; StageFailedError, Cancelled."""
+        """Bring one stage of one job to its commit; StageFailedError, StageWaitingError, Cancelled."""
         retries: list[Retry] = []
         with working_on(f"{job.id} {stage}"), LogTail() as tail, Measurement() as cost:
             try:
                 record = self._bring(job, stage, progress, cost, retries)
                 clear_failure(self._storage, job.id, stage)
                 return record
+            except StageWaitingError:
+                clear_failure(self._storage, job.id, stage)
+                raise
             except Exception as error:
                 _logger.debug("stage %s of %s failed", stage, job.id, exc_info=True)
                 failure = self.record_failure(job.id, stage, error, cost=cost, retries=retries, tail=tail)
@@ -135,13 +147,27 @@ class StageRunner:
             closing(inputs) if inputs is not None else nullcontext(),
             claim_attempt(self._storage, job.id, stage, work, committed=committed) as attempt,
         ):
-            record = self._produce(definition, job, decision, inputs, attempt, progress, cost, retries)
+            asked = self._asked(job, stage)
+            answer = read_answer(self._storage, job.id, asked, decision.fingerprint)
+            outcome = self._produce(definition, job, inputs, attempt, progress, retries, answer)
+            record = self._describe(definition, job, decision, inputs, attempt, cost, retries, outcome)
+            if isinstance(outcome, Question):
+                return self._wait_for_person(job, attempt, decision, record, outcome, asked)
             return self._commit(job, attempt, decision, record)
 
     def _decision(self, job: Job, stage: str) -> Decision:
         decisions = {decision.stage: decision for decision in self.decide(job)}
         refusal = next((one for one in decisions.values() if one.action is Action.REFUSE), None)
         return decisions.get(stage) or refusal or _not_selected(stage)
+
+    def _asked(self, job: Job, stage: str) -> StageRecord | None:
+        """The question that a person may have answered."""
+        try:
+            return read_question(self._storage, job.id, stage) if stage in ASKING_STAGES else None
+        except DefectError:
+            if not self._run.batch.force:
+                raise
+            return None  # what it was about is not to count any more in any case
 
     def _finish_publish(self, job: Job, decision: Decision) -> Decision:
         assert decision.existing.record is not None
@@ -157,14 +183,13 @@ class StageRunner:
         self,
         definition: StageDefinition[Any],
         job: Job,
-        decision: Decision,
         inputs: RecordedInputs | None,
         attempt: Attempt,
         progress: Progress,
-        cost: Measurement,
         retries: list[Retry],
-    ) -> StageRecord:
-        """Run the room, again after errors that may pass, and describe what it made."""
+        answer: Answer | None,
+    ) -> Outcome | Question:
+        """Run the room, again after errors that may pass."""
         settings = definition.settings(job, self._run, self._engine)
         while True:
             context = StageContext(
@@ -178,19 +203,36 @@ class StageRunner:
                 work=attempt.work,
                 progress=progress,
                 keep=attempt.keep,
+                answer=answer,
             )
             try:
-                outcome = definition.produce(context)
-                break
+                return definition.produce(context)
             except Exception as error:  # noqa: BLE001 (what makes no sense to try again is raised again)
                 settings = self._next_try(definition, settings, error, retries)
-        files = _describe_files(attempt.out)
-        _check_outcome(outcome, files, definition.name)
+
+    def _describe(
+        self,
+        definition: StageDefinition[Any],
+        job: Job,
+        decision: Decision,
+        inputs: RecordedInputs | None,
+        attempt: Attempt,
+        cost: Measurement,
+        retries: list[Retry],
+        outcome: Outcome | Question,
+    ) -> StageRecord:
+        """The record of what the room made, or of what it asks."""
+        files: list[FileEntry] = []
+        if isinstance(outcome, Question):
+            told = told_question(self._storage, job.id, outcome)
+        else:
+            files, told = describe_files(attempt.out), outcome
+            check_outcome(outcome, files, definition.name)
         return StageRecord(
             stage=definition.name,
             index=job.id.index,
             variant=job.id.variant,
-            status="committed",
+            status="waiting" if isinstance(outcome, Question) else "committed",
             run_id=self.run_id,
             attempt=attempt.name,
             fingerprint=decision.fingerprint,
@@ -206,12 +248,29 @@ class StageRunner:
             seconds=round(cost.seconds, 3),
             peak_memory_mib=cost.peak_so_far_mib(),
             retries=retries,
-            quality=outcome.quality,
-            notes=list(outcome.notes),
-            metrics=dict(outcome.metrics),
-            outputs=dict(outcome.outputs),
+            quality=told.quality,
+            notes=list(told.notes),
+            metrics=dict(told.metrics),
+            outputs=dict(told.outputs),
             files=files,
         )
+
+    def _wait_for_person(
+        self,
+        job: Job,
+        attempt: Attempt,
+        decision: Decision,
+        record: StageRecord,
+        question: Question,
+        asked: StageRecord | None,
+    ) -> StageRecord:
+        """Ask, unless another run has the stage committed meanwhile; the attempt stays for the run with the answer."""
+        ask(self._storage, job.id, question, record, asked)
+        now = read_existing(self._storage, job, record.stage)
+        if now.record is not None and not _same_attempt(decision.existing, now):
+            clear_question(self._storage, job.id, record.stage)
+            return self._yield_to_winner(job, attempt, record)
+        raise StageWaitingError(record)
 
     def _next_try(self, definition: StageDefinition[Any], settings: Any, error: Exception, retries: list[Retry]) -> Any:
         """The settings of the next try after a failure; raises the failure where another try makes no sense."""
@@ -293,66 +352,24 @@ class StageRunner:
         tail: LogTail | None = None,
     ) -> StageRecord:
         """Write what went wrong to the stage's failure record, over an earlier one."""
-        now = datetime.now(UTC)
-        what, where, remedy = describe_error(error)
-        trace = None if isinstance(error, WorldExplorerError) else error
-        failure = StageRecord(
-            stage=stage,
-            index=job.index,
-            variant=job.variant,
-            status="failed",
+        failure = failure_record(
+            job,
+            stage,
+            error,
             run_id=self.run_id,
-            attempt="",
-            fingerprint="",
-            basis={},
             engine=self._engine.name,
             engine_label=self._engine.label,
-            code_version=__version__,
-            versions=library_versions(),
             seed=self._run.batch.seed,
-            started_at=(cost.started_at if cost is not None else now).isoformat(),
-            finished_at=now.isoformat(),
-            seconds=round(cost.seconds, 3) if cost is not None else 0.0,
-            retries=list(retries),
-            error=ErrorEntry(
-                error_class=classify(error),
-                message=redact(what),
-                where=redact(where),
-                remedy=redact(remedy),
-                log_tail=tail.lines(trace) if tail is not None else [],
-            ),
+            cost=cost,
+            retries=retries,
+            tail=tail,
         )
-        try:
-            self._storage.write(layout.failed_record(job, stage), failure.to_json())
-        # The same full disk or silent bucket, as a rule: the failure is still reported to the caller.
-        except (OSError, WorldExplorerError) as problem:
-            _logger.error("the failure of %s in %s could not be recorded: %s", stage, job, problem)
+        write_failure(self._storage, failure)
         return failure
 
 
 def _not_selected(stage: str) -> Decision:
     raise DefectError(f"stage {stage} was asked for but is not selected")
-
-
-def _describe_files(folder: Path) -> list[FileEntry]:
-    here = LocalStorage(folder)
-    return [FileEntry(path=info.key, size=info.size, sha256=here.sha256(info.key)) for info in here.list("")]
-
-
-def _check_outcome(outcome: Outcome, files: Sequence[FileEntry], stage: str) -> None:
-    """A stage that names an output has written it, nothing it wrote is empty, and its figures are figures."""
-    paths = [entry.path for entry in files]
-    for name, place in outcome.outputs.items():
-        if not any(path == place or path.startswith(f"{place}/") for path in paths):
-            raise DefectError(f"{stage} ended without its {name}", where=place)
-    for entry in files:
-        if entry.size == 0:
-            raise DefectError(f"{stage} wrote an empty file", where=entry.path)
-    for name, value in outcome.metrics.items():
-        try:
-            canonical_json(value)
-        except (TypeError, ValueError) as error:
-            raise DefectError(f"{stage} measured {value!r}: {error}", where=f"metrics.{name}") from None
 
 
 def _same_attempt(one: Existing, other: Existing) -> bool:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -21,6 +22,7 @@ from worldexplorer.config import STAGE_NAMES
 from worldexplorer.errors import DefectError, ErrorClass
 from worldexplorer.layout import JobId
 from worldexplorer.plan import PlanFile, PlannedJob
+from worldexplorer.questions import ASKING_STAGES, read_question
 from worldexplorer.records import StageRecord
 from worldexplorer.selection import format_indices
 from worldexplorer.storage import AlreadyExistsError, ChangedError, NotFoundError, Storage
@@ -106,8 +108,9 @@ def _result(storage: Storage, plan: PlanFile, planned: PlannedJob, stopped: str)
     records, problem = _read_records(storage, job)
     failure = _failure(storage, plan, planned)
     error = _describe(failure) if failure is not None else problem
-    status, reason = _status(plan, planned, stopped, records, error)
+    waiting = _question(storage, plan, planned)
     committed = _up_to_date(records)
+    status, reason = _status(plan, planned, stopped, records, committed, error, waiting)
     last = committed[-1] if committed else None
     entry: dict[str, Any] = {
         "index": planned.index,
@@ -153,13 +156,20 @@ def _status(
     planned: PlannedJob,
     stopped: str,
     records: dict[str, StageRecord],
+    committed: Sequence[StageRecord],
     error: dict[str, str] | None,
+    waiting: StageRecord | None,
 ) -> tuple[str, str]:
     if error is not None:
         return "failed", error["message"]
-    missing = [stage for stage in planned.stages if stage not in records]
+    if waiting is not None:
+        return "waiting", "; ".join(waiting.notes)
+    current = {record.stage for record in committed}
+    missing = [stage for stage in planned.stages if stage not in current]
     if stopped and (missing or not _finished_since(plan, records[planned.stages[-1]])):
         return "skipped", stopped
+    if missing and missing[0] in records:
+        return "skipped", f"its {missing[0]} is older than what it was made from; the same command makes it again"
     if missing:
         return "skipped", f"run {plan.run_id} has left no record of {missing[0]}: it is still at work, or was killed"
     return "success", ""
@@ -179,6 +189,19 @@ def _failure(storage: Storage, plan: PlanFile, planned: PlannedJob) -> StageReco
             _logger.warning("%s", error)
             continue
         if record is not None and record.run_id == plan.run_id:
+            return record
+    return None
+
+
+def _question(storage: Storage, plan: PlanFile, planned: PlannedJob) -> StageRecord | None:
+    """What the job waits for a person to say, as the run itself or a later one found."""
+    for stage in planned.stages:
+        try:
+            record = read_question(storage, planned.id, stage) if stage in ASKING_STAGES else None
+        except DefectError as error:  # the next run meets it again, and says so
+            _logger.warning("%s", error)
+            continue
+        if record is not None and (record.run_id == plan.run_id or _finished_since(plan, record)):
             return record
     return None
 

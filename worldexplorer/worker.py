@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
-from worldexplorer.config import BatchConfig, RunConfig
+from worldexplorer.config import RunConfig
 from worldexplorer.dataset import Job
 from worldexplorer.engine import Engine
 from worldexplorer.engines import load_engine
@@ -33,7 +33,7 @@ from worldexplorer.processors import usable_processors
 from worldexplorer.stage import StageRunner
 from worldexplorer.storage import Storage, open_storage
 
-EngineLoader = Callable[[BatchConfig], Engine]
+EngineLoader = Callable[[RunConfig], Engine]
 _EXIT_ORPHANED = 70
 _STOP_SECONDS = 10.0
 _SIGNAL_GRACE_SECONDS = 0.2
@@ -59,7 +59,7 @@ class _Task:
     load: EngineLoader
 
     def runner(self, storage: Storage) -> StageRunner:
-        return StageRunner(storage, self.run, self.load(self.run.batch), self.run_id)
+        return StageRunner(storage, self.run, self.load(self.run), self.run_id)
 
 
 def run_jobs(

@@ -71,7 +71,7 @@ def everything(folder):
 def scaffold_basis(*words, data):
     """What the fingerprint of stage 1 holds of the settings, for every job, without running anything."""
     run = parse_run(["--dataset_dir", str(data), *words])
-    engine = load_engine(run.batch)
+    engine = load_engine(run)
     jobs = resolve_jobs(load_dataset(data, confine_paths=False)).jobs
     return [SCAFFOLD.basis(SCAFFOLD.settings(job, run, engine)) for job in jobs]
 
@@ -218,7 +218,7 @@ def test_without_the_flag_the_scene_type_decides_how_far(reference, tmp_path):
     data = photo_dataset(tmp_path / "indoor", 1, scene_type="indoor")
     run = parse_run(["--dataset_dir", str(data), "--engine", "preview"])
     (job,) = resolve_jobs(load_dataset(data, confine_paths=False)).jobs
-    assert TRAJECTORY.settings(job, run, load_engine(run.batch)).translation_scaling_factor == 3.0
+    assert TRAJECTORY.settings(job, run, load_engine(run)).translation_scaling_factor == 3.0
 
 
 @pytest.mark.slow
@@ -289,7 +289,7 @@ def test_scaffold_gen_needs_an_engine_that_reads(plan, words, samples, tmp_path,
     assert not (tmp_path / "out").exists()
     events = plan(
         "--dataset_dir", samples, "--output_base", tmp_path / "out", "--engine", "full", "--indices", "0",
-        "--scaffold_method", "scaffold_gen",
+        "--scaffold_method", "scaffold_gen", "--default_theme", "a castle",
     )  # fmt: skip
     assert [event["event"] for event in events] == ["planned_job", "dry_run"]
     assert (events[-1]["jobs_to_run"], events[-1]["engine_label"]) == (1, "full engine")
@@ -313,7 +313,7 @@ def test_scaffold_mode_and_default_theme_are_part_of_what_text_makes(tmp_path):
     assert [one["mode"] for one in plain] == ["manual", "automatic", "manual"]
     assert [one["mode"] for one in said] == ["fast", "automatic", "fast"]
     assert [one.get("theme") for one in plain] == [None, "a harbour", None]
-    assert [one.get("theme") for one in said] == ["a castle", "a harbour", "a castle"]
+    assert [one.get("theme") for one in said] == ["a castle", "a harbour", None]  # own prompts win
     assert said[2]["prompts"] == ("n", "w", "s", "e")
     # For one image neither counts.
     photo_only = scaffold_basis("--engine", "full", data=data)
@@ -464,9 +464,11 @@ def test_check_checkpoints_says_what_is_there_and_what_is_missing(plan, words, s
     ]
     full = ("--dataset_dir", samples, "--output_base", tmp_path / "out", "--engine", "full", "--check_checkpoints")
     missing = plan(*full, "--only_stages", "1", code=2)
-    assert [event["event"] for event in missing] == ["check"]
-    assert "SEVA" in missing[0]["missing"]
-    assert missing[0]["remedy"]
+    checks = [event for event in missing if event["event"] == "check"]
+    assert all(one["stage"] == "stage 1 scaffold" and one["missing"] and one["remedy"] for one in checks)
+    weights = [event for event in missing if event["event"] == "weights"]
+    assert [one["name"] for one in weights] == ["seva", "seva-vae", "seva-clip"]
+    assert len(checks) + len(weights) == len(missing)
     assert not (tmp_path / "out").exists()
 
 
@@ -498,7 +500,7 @@ def test_preset_sets_the_sizes(reference):
         assert view.size == (128, 128)
     sizes = {}
     for preset in ("smoke", "quick", "default", "quality"):
-        engine = load_engine(parse_run(["--dataset_dir", "x", "--engine", "preview", "--preset", preset]).batch)
+        engine = load_engine(parse_run(["--dataset_dir", "x", "--engine", "preview", "--preset", preset]))
         sizes[preset] = (engine.image_size, engine.defaults.point_count)
     assert list(sizes.values()) == sorted(sizes.values())
     assert len(set(sizes.values())) == 4

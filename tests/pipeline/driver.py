@@ -84,7 +84,8 @@ def dataset(folder: Path, samples: int) -> list[str]:
     return ["--dataset_dir", str(folder / "data"), "--output_base", str(folder / "output")]
 
 
-SMALL = ["--engine", "preview", "--gpu_count", "0", "--num_seva_frames", "8", "--trajectory_order", "in"]
+ONE_IMAGE = [f"--image_{stage}=worldexplorer-cpu:1" for stage in ("scaffold", "trajectory", "splat")]
+SMALL = ["--engine", "preview", *ONE_IMAGE, "--num_seva_frames", "8", "--trajectory_order", "in"]
 """Settings of the smallest worlds."""
 
 QUICK = ["--poll", "0.01s"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -49,7 +50,9 @@ def test_it_submits_and_passes_only_if_every_job_succeeded(
     server.on_run = make_worlds(fails=fails)
     words = dataset(tmp_path, 2)
     small = tmp_path / "small.yaml"
-    small.write_text('parameters: {engine: preview, gpu_count: "0", num_seva_frames: 8, trajectory_order: in}\n')
+    settings = {"engine": "preview", "num_seva_frames": 8, "trajectory_order": "in"}
+    images = {f"image_{stage}": "image:cpu" for stage in ("scaffold", "trajectory", "splat")}
+    small.write_text(json.dumps({"parameters": settings | images}))
     environment = {
         "KF_PIPELINES_ENDPOINT": server.url,
         "KF_PIPELINES_TOKEN": "ci-token-value",

@@ -176,3 +176,9 @@ def test_parameters_mean_what_the_command_means(
     }
     assert read_run(passed, stages) == parse_run(typed)
     assert isinstance(read_run(passed, stages).batch, BatchConfig)
+
+
+@pytest.mark.parametrize("text", ["0 --workers 7", "-1", "0 --check_checkpoints"])
+def test_a_list_holds_no_flags(text: str) -> None:
+    with pytest.raises(UsageError, match="indices"):
+        words_of({"indices": text}, (1,))

@@ -16,6 +16,7 @@ from builders import (
     write_views,
 )
 from pod.pods import JOB, RUN_ID, Cluster, Done
+from text_engine import text_engine
 
 from worldexplorer import layout
 from worldexplorer.errors import InfrastructureError, UsageError
@@ -150,6 +151,18 @@ class TestRefusals:
         with pytest.raises(UsageError, match=r"scaffold_mode is manual for 3 jobs.*nobody can pick views"):
             cluster.plan(scaffold_method="scaffold_gen", default_theme="attic")
         assert "or run stage 1 on a machine" in read_plan_failure(cluster.bench.storage, RUN_ID)
+
+    def test_text_alone_becomes_a_world_in_a_cluster(self, tmp_path: Path) -> None:
+        cluster = Cluster(
+            Workbench(tmp_path, [{"index": 0, "theme": "attic"}, {"index": 1}]), tmp_path, load=text_engine
+        )
+        settings = {"scaffold_method": "scaffold_gen", "scaffold_mode": "fast", "continue_on_error": True}
+        summary = cluster.run(**settings)
+        assert [(one["variant"], one["status"]) for one in summary["results"]] == [
+            ("default", "success"),
+            ("default", "failed"),
+        ]
+        assert summary["results"][1]["reason"].startswith("no prompts")
 
     def test_nor_for_one_sample_that_says_so(self, tmp_path: Path) -> None:
         samples = [photo_sample(0), photo_sample(1, scaffold={"mode": "manual"})]

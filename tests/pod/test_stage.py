@@ -18,10 +18,10 @@ from builders import (
 from pod.pods import JOB, RUN_ID, Cluster
 
 from worldexplorer import layout
-from worldexplorer.errors import UsageError, UserError
+from worldexplorer.errors import DefectError, UsageError, UserError
 from worldexplorer.pod.abort import aborted, raise_abort
 from worldexplorer.pod.plan import RECORD_NAME
-from worldexplorer.pod.stage import ARTIFACTS, record_facts
+from worldexplorer.pod.stage import ARTIFACTS, read_job_id, record_facts
 from worldexplorer.records import StageRecord
 
 OTHER = "photorealistic/index_0001"
@@ -262,3 +262,38 @@ class TestRunFile:
         cluster.plan(indices="0")
         with pytest.raises(UsageError, match=f"the run has no job {OTHER}"):
             cluster.stage("scaffold", job=OTHER)
+
+
+class TestEarlyFailures:
+    """What fails before there is an engine is told all the same, and stops the others all the same."""
+
+    def test_engine_that_cannot_be_loaded(self, cluster: Cluster) -> None:
+        cluster.plan((1,))
+
+        def broken(_run: object) -> SmallEngine:
+            raise OSError("libcuda.so.1: cannot open shared object file")
+
+        cluster.load = broken
+        with pytest.raises(OSError, match="libcuda"):
+            cluster.stage("scaffold")
+        failure = json.loads(cluster.storage.read(f"{JOB}/records/scaffold.failed.json"))
+        assert "libcuda" in failure["error"]["message"]
+        assert failure["run_id"] == RUN_ID
+        assert aborted(cluster.storage, RUN_ID).startswith(f"{JOB} failed in scaffold")
+
+    def test_settings_of_another_version(self, cluster: Cluster) -> None:
+        cluster.plan((1,))
+        key = layout.run_file(RUN_ID)
+        document = json.loads(cluster.storage.read(key))
+        cluster.storage.write(key, json.dumps({**document, "of_tomorrow": 1}).encode())
+        with pytest.raises(DefectError, match="take images of one version"):
+            cluster.stage("scaffold")
+        failure = json.loads(cluster.storage.read(f"{JOB}/records/scaffold.failed.json"))
+        assert "cannot be read" in failure["error"]["message"]
+
+    @pytest.mark.parametrize(
+        "name", ["", "index_0000", "photorealistic/0", "photorealistic/index_0", "other/index_0000"]
+    )
+    def test_name_that_is_no_job(self, name: str) -> None:
+        with pytest.raises(UsageError, match="job_id"):
+            read_job_id(name)

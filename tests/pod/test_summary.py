@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ from builders import (
 from pod.pods import JOB, RUN_ID, Cluster, Done, statuses
 
 from worldexplorer import layout
-from worldexplorer.config import BatchConfig
+from worldexplorer.config import RunConfig
 from worldexplorer.errors import DefectError, UsageError, UserError
 from worldexplorer.layout import JobId
 from worldexplorer.pod import plan as plan_module
 from worldexplorer.pod.abort import raise_abort
 from worldexplorer.records import StageRecord
+from worldexplorer.summary import build_summary
 
 OTHER = "photorealistic/index_0001"
 
@@ -133,6 +135,18 @@ class TestLostPods:
         cluster.close()
         (entry,) = cluster.summary()["results"]
         assert (entry["status"], entry["error"]["stage"], entry["stages_completed"]) == ("failed", "trajectory", [1])
+
+    def test_stages_made_from_an_older_one_are_no_success(self, cluster: Cluster) -> None:
+        """A scaffold that came out otherwise, and pods lost before the later stages: their old records say nothing."""
+        cluster.run((1, 2), indices="0")
+        key = layout.record(JobId(0, "photorealistic"), "scaffold")
+        storage = cluster.storage
+        record = StageRecord.from_json(storage.read(key), where=key)
+        other = replace(record.files[0], sha256="0" * 64)
+        storage.write(key, record.model_copy(update={"files": [other, *record.files[1:]]}).to_json())
+        (entry,) = build_summary(storage, cluster.run_id, elapsed_seconds=1.0, interrupted=False)["results"]
+        assert (entry["status"], entry["stages_completed"]) == ("skipped", [1])
+        assert entry["reason"].startswith("its trajectory is older than what it was made from")
 
     def test_next_run_finishes_it(self, cluster: Cluster) -> None:
         cluster.plan((1,))
@@ -310,7 +324,7 @@ class TestRunsWithoutAPlan:
 
 
 def test_engine_is_loaded_only_to_tell_of_lost_pods(cluster: Cluster) -> None:
-    def refuse(batch: BatchConfig) -> SmallEngine:
+    def refuse(run: RunConfig) -> SmallEngine:
         raise RuntimeError("no such device")
 
     cluster.plan((1,), indices="0")

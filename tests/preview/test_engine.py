@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from worldexplorer.config import BatchConfig
+from worldexplorer.config import BatchConfig, RunConfig
 from worldexplorer.engine import Engine, Views
 from worldexplorer.engines import load_engine
 from worldexplorer.errors import DefectError, UsageError
@@ -52,7 +54,7 @@ def scaffold_views(engine: PreviewEngine, world: World) -> Views:
 
 @pytest.mark.parametrize("preset", list(PRESETS))
 def test_it_is_what_a_preview_run_loads(preset: str) -> None:
-    loaded: Engine = load_engine(BatchConfig(dataset_dir="data", engine="preview", preset=preset))
+    loaded: Engine = load_engine(RunConfig(BatchConfig(dataset_dir="data", engine="preview", preset=preset)))
     assert isinstance(loaded, PreviewEngine)
     assert loaded.name == "preview"
     assert "synthesised" in loaded.label
@@ -125,3 +127,18 @@ def test_its_models_share_one_mesh(engine: PreviewEngine, world: World) -> None:
     engine.depth().depth(views, world, 3.0)
     engine.geometry().points(views, world, 3.0)
     assert engine._renderers.of(world) is before
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda one: one.text_to_image("flux1-dev"),
+        lambda one: one.inpaint("sd2-inpainting"),
+        lambda one: one.prompt_scorer(),
+    ],
+)
+def test_it_makes_nothing_from_text_and_says_what_to_take(engine: PreviewEngine, ask: Callable[[Any], Any]) -> None:
+    with pytest.raises(UsageError, match="text-to-image") as caught:
+        ask(engine)
+    assert "single_image" in caught.value.remedy
+    assert "--engine full" in caught.value.remedy

@@ -21,7 +21,7 @@ from worldexplorer.errors import UsageError
 DECIDED_BY_THE_POD: Mapping[str, str] = {
     "only_stages": "the pipeline's own stages",
     "workers": "the cluster runs jobs side by side",
-    "dry_run": "`submit --dry-run` and the plan's report tell",
+    "dry_run": "`submit --dry_run` and the plan's report tell",
     "log_format": "JSON lines",
     "confine_paths": "always on: a pod must not read what the data set does not hold",
     "check_checkpoints": "always on: a stage's pod checks its models before it begins",
@@ -66,7 +66,10 @@ def words_of(values: Mapping[str, Any], stages: Sequence[int]) -> list[str]:
         if flags[name].is_switch:
             words += [f"--{name}"] if value else []
         elif flags[name].several:
-            words += [f"--{name}", *str(value).split()]
+            items = str(value).split()
+            if any(item.startswith("-") for item in items):  # it would be read as a flag of its own
+                raise UsageError(f"{name} is {value!r}", where=name, remedy="give words separated by spaces")
+            words += [f"--{name}", *items]
         else:
             words.append(f"--{name}={str(_whole(value)).strip()}")  # a text may begin with a hyphen
     return [*words, "--only_stages", *map(str, stages)]

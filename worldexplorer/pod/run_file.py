@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from worldexplorer import __version__, layout
-from worldexplorer.config import RunConfig
+from worldexplorer.config import SCAFFOLD_GEN, RunConfig
 from worldexplorer.dataset import Job
 from worldexplorer.dataset.handover import fetch_job, restore_job
 from worldexplorer.errors import DefectError, UsageError
@@ -84,7 +84,8 @@ class RunFile(BaseModel):
     def job(self, name: str) -> Job:
         """A job, with what it starts from on this machine."""
         self.job_id(name)
-        job = restore_job(self.jobs[name], self.config.batch.dataset_dir)
+        from_text = self.config.scaffold.scaffold_method == SCAFFOLD_GEN
+        job = restore_job(self.jobs[name], self.config.batch.dataset_dir, from_text=from_text)
         fetch_job(self.config.batch.dataset_dir, job)
         return job
 

@@ -23,6 +23,7 @@ from worldexplorer.engines import load_engine
 from worldexplorer.errors import DamagedInputError, DefectError, UsageError, UserError
 from worldexplorer.events import JobFinished, JobStarted, LogLine, StageFinished, StageProgress
 from worldexplorer.extras import write_extras
+from worldexplorer.failures import failure_record, write_failure
 from worldexplorer.log import current_work
 from worldexplorer.pod.abort import aborted, raise_abort
 from worldexplorer.pod.executor import Executor
@@ -43,13 +44,25 @@ def run_stage(executor: Executor, stage: str, load: EngineLoader = load_engine) 
     """Run one stage of one job; the pod's exit code."""
     storage = open_storage(executor.text("output_base"))
     run_id, name = executor.text("run_id"), executor.text("job_id")
-    run_file = RunFile.load(storage, run_id)
+    job = read_job_id(name)
     reason = aborted(storage, run_id)
     if reason:
         raise UsageError(f"{name} is skipped: {reason}", where=layout.abort_marker(run_id))
-    engine = load(run_file.config.batch)
+    try:
+        run_file = RunFile.load(storage, run_id)
+        run_file.job_id(name)  # only to see that the run has it
+    except DefectError as error:  # the images of the run do not fit together
+        _record_early(storage, job, stage, error, run_id=run_id, seed=0)
+        raise
+    stop_others = not run_file.config.batch.continue_on_error
+    try:
+        engine = load(run_file.config)
+    except Exception as error:
+        _record_early(storage, job, stage, error, run_id=run_id, seed=run_file.config.batch.seed)
+        if stop_others:
+            raise_abort(storage, run_id, _why_stopped(name, stage))
+        raise
     runner = StageRunner(storage, run_file.config, engine, run_id)
-    job = run_file.job_id(name)
     time_left = TimeLeft({job: (stage,)}, weights=engine.stage_weights, workers=1)
     with (
         exclusive_stdout() as stream,
@@ -68,9 +81,31 @@ def run_stage(executor: Executor, stage: str, load: EngineLoader = load_engine) 
             reporter(JobFinished(job, None))
             return 0
         reporter(JobFinished(job, failure))
-    if not run_file.config.batch.continue_on_error:
-        raise_abort(storage, run_id, f"{name} failed in {stage}, and continue_on_error is not set")
+    if stop_others:
+        raise_abort(storage, run_id, _why_stopped(name, stage))
     return 1
+
+
+def read_job_id(name: str) -> layout.JobId:
+    """The job that a folder's name stands for; UsageError where it is none."""
+    variant, _, sample = name.partition("/")
+    number = sample.removeprefix("index_")
+    if variant in layout.VARIANTS and number.isascii() and number.isdigit():
+        job = layout.JobId(int(number), variant)
+        if layout.job_folder(job) == name:
+            return job
+    raise UsageError(
+        f"the parameter job_id is {name!r}", where="job_id", remedy="give a job's folder: photorealistic/index_0007"
+    )
+
+
+def _record_early(storage: Storage, job: layout.JobId, stage: str, error: Exception, *, run_id: str, seed: int) -> None:
+    """Record what went wrong before an engine was there to be named."""
+    write_failure(storage, failure_record(job, stage, error, run_id=run_id, engine="", engine_label="", seed=seed))
+
+
+def _why_stopped(name: str, stage: str) -> str:
+    return f"{name} failed in {stage}, and continue_on_error is not set"
 
 
 class _Stage:

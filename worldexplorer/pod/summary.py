@@ -77,7 +77,7 @@ def _close(storage: Storage, plan: PlanFile, load: EngineLoader) -> None:
         not_run = tuple(NotRun(index=job.index, variant=job.variant, reason=reason) for job, _ in unfinished)
         storage.write(layout.plan(plan.run_id), plan.model_copy(update={"not_run": not_run}).to_json())
         return
-    runner = StageRunner(storage, run_file.config, load(run_file.config.batch), plan.run_id)
+    runner = StageRunner(storage, run_file.config, load(run_file.config), plan.run_id)
     for job, stage in unfinished:
         runner.record_failure(job.id, stage, _no_record(job.id, stage))
 

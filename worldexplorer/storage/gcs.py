@@ -40,12 +40,12 @@ from google.api_core.exceptions import (
     Unauthorized,
 )
 from google.auth.exceptions import DefaultCredentialsError, RefreshError, TransportError
-from google.cloud import storage as gcs  # type: ignore[import-untyped]
-from google.cloud.storage import transfer_manager  # type: ignore[import-untyped]
-from google.cloud.storage.exceptions import DataCorruption  # type: ignore[import-untyped]
-from google.cloud.storage.retry import DEFAULT_RETRY  # type: ignore[import-untyped]
-from requests import RequestException  # type: ignore[import-untyped]
-from requests.adapters import HTTPAdapter  # type: ignore[import-untyped]
+from google.cloud import storage as gcs
+from google.cloud.storage import transfer_manager
+from google.cloud.storage.exceptions import DataCorruption
+from google.cloud.storage.retry import DEFAULT_RETRY
+from requests import RequestException
+from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
 from worldexplorer.errors import DefectError, TransientError, UsageError, UserError
