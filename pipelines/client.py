@@ -1,8 +1,8 @@
 """A Kubeflow Pipelines installation: experiments, runs, recurring runs.
 
 Every method ends with an answer or with an error of :mod:`pipelines.errors`; how, is :mod:`pipelines.transport`'s work.
-Starting a run is done once even when the answer is lost on its way: the description of a run names its batch, and a run
-with that description is looked for before a second one is started.
+When the answer to the start of a run is lost on its way, a run of that description, which names its batch, is looked
+for before a second one is started; should there be two after all, both are named.
 
 Example:
     >>> cluster = open_cluster(connect_settings(host="http://localhost:8080"))
@@ -68,7 +68,11 @@ class Cluster:
         return str(_present(made.experiment_id, "an experiment", self.connection.host))
 
     def create_run(self, run: V2beta1Run) -> V2beta1Run:
-        """Start a run, exactly once.
+        """Start a run.
+
+        An answer that is lost does not say whether the run was started. It is looked for several times before the
+        request is repeated, and once more after a repetition. A second run is rare, and possible: when a gateway
+        carries the first request out later than that; where it is seen, both ids are told to `on_trouble`.
 
         Args:
             run: with a description that no other run has.
@@ -76,25 +80,14 @@ class Cluster:
         Raises:
             UnreachableError: no answer in time, and no sign that the run was started.
         """
-        transport = self.transport
-        for pause in transport.pauses():
-            try:
-                made = transport.once(transport.runs.run_service_create_run, run=run)
-            except LostAnswerError as error:
-                if pause is not None:
-                    transport.on_trouble(f"{error.what}; next try in {pause:g} s")
-                    transport.sleep(pause)
-                found = self._find_run(run)
-                if found is not None:
-                    return found
-                if pause is None:
-                    raise UnreachableError(
-                        f"the run could not be started: {error.what}", where=error.where, remedy=error.remedy
-                    ) from None
-            else:
-                _present(made.run_id, "a run", self.connection.host)
-                return made
-        raise AssertionError("pauses end with None")
+        create = self.transport.runs.run_service_create_run
+        made: V2beta1Run = self._start(
+            lambda: self.transport.once(create, run=run),
+            lambda: self._find_runs(run),
+            lambda one: _present(one.run_id, "a run", self.connection.host),
+            "run",
+        )
+        return made
 
     def run(self, run_id: str) -> V2beta1Run:
         """A run as it is now; UsageError where there is none."""
@@ -129,18 +122,19 @@ class Cluster:
         return True
 
     def create_recurring_run(self, recurring: V2beta1RecurringRun) -> V2beta1RecurringRun:
-        """Start a schedule; UsageError where one of that name is there already."""
-        if any(one.display_name == recurring.display_name for one in self.recurring_runs()):
-            raise UsageError(
-                f"there is a recurring run {recurring.display_name!r} already",
-                where=self.connection.host,
-                remedy="delete it first (python -m pipelines schedule delete ID), or give another --name",
-            )
-        service = self.transport.recurring_runs
-        made = self.transport.once(service.recurring_run_service_create_recurring_run, recurring_run=recurring)
-        _present(made.recurring_run_id, "a recurring run", self.connection.host)
-        found: V2beta1RecurringRun = made
-        return found
+        """Start a schedule; about lost answers, and what it raises, see :meth:`create_run`.
+
+        Args:
+            recurring: with a description that no other schedule has.
+        """
+        create = self.transport.recurring_runs.recurring_run_service_create_recurring_run
+        made: V2beta1RecurringRun = self._start(
+            lambda: self.transport.once(create, recurring_run=recurring),
+            lambda: [one for one in self.recurring_runs() if one.description == recurring.description],
+            lambda one: _present(one.recurring_run_id, "a recurring run", self.connection.host),
+            "recurring run",
+        )
+        return made
 
     def recurring_runs(self) -> list[V2beta1RecurringRun]:
         """Every schedule of the namespace."""
@@ -181,8 +175,8 @@ class Cluster:
         found = [one for one in answer.experiments or [] if one.display_name == name]
         return str(found[0].experiment_id) if found else None
 
-    def _find_run(self, run: V2beta1Run) -> V2beta1Run | None:
-        """The run that a lost answer was about, by its description, which no other has."""
+    def _find_runs(self, run: V2beta1Run) -> list[V2beta1Run]:
+        """The runs that a lost answer was about, by their description, newest first."""
         answer = self.transport.repeat(
             self.transport.runs.run_service_list_runs,
             experiment_id=run.experiment_id,
@@ -190,7 +184,63 @@ class Cluster:
             page_size=_PAGE,
             sort_by="created_at desc",
         )
-        return next((one for one in answer.runs or [] if one.description == run.description), None)
+        return [one for one in answer.runs or [] if one.description == run.description]
+
+    def _start(
+        self, create: Callable[[], Any], find: Callable[[], list[Any]], id_of: Callable[[Any], str], what: str
+    ) -> Any:
+        """Create something that can be found by its description, once as far as that can be known from here."""
+        transport = self.transport
+        repeated = False
+        for pause in transport.pauses():
+            try:
+                made = create()
+            except LostAnswerError as error:
+                transport.on_trouble(f"{error.what}; looking whether the {what} was started")
+                if pause is not None:
+                    transport.sleep(pause)
+                found = self._look(find)
+                if found:
+                    self._tell_of_doubles(found, id_of, what)
+                    return found[0]
+                if pause is None:
+                    raise UnreachableError(
+                        f"the {what} could not be started: {error.what}", where=error.where, remedy=error.remedy
+                    ) from None
+                repeated = True
+            else:
+                id_of(made)
+                if repeated:
+                    self._tell_of_doubles(self._others(find, made, id_of, what), id_of, what)
+                return made
+        raise AssertionError("pauses end with None")
+
+    def _look(self, find: Callable[[], list[Any]]) -> list[Any]:
+        """What a lost request has made, looked for several times: a gateway may carry it out late."""
+        for _ in self.transport.looks():
+            found = find()
+            if found:
+                return found
+        return []
+
+    def _others(self, find: Callable[[], list[Any]], made: Any, id_of: Callable[[Any], str], what: str) -> list[Any]:
+        """What was made after a repetition, and what else is there of its description."""
+        try:
+            found = find()
+        except UnreachableError as error:
+            self.transport.on_trouble(f"it could not be seen whether there is a second {what}: {error.what}")
+            found = []
+        return [made, *(one for one in found if id_of(one) != id_of(made))]
+
+    def _tell_of_doubles(self, found: list[Any], id_of: Callable[[Any], str], what: str) -> None:
+        """Both ids, where a request was carried out twice."""
+        kept, *doubles = map(id_of, found)
+        if doubles:
+            stop = "cancel" if what == "run" else "schedule delete"
+            self.transport.on_trouble(
+                f"the {what} was started more than once: {kept} goes on here, and there is {' '.join(doubles)}; stop "
+                f"what is too much with: python -m pipelines {stop} {' '.join(doubles)}"
+            )
 
 
 def open_cluster(connection: Connection, **transport_settings: Any) -> Cluster:

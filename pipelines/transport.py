@@ -45,6 +45,7 @@ DEFAULT_PATIENCE = 60.0
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 30.0
 _TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
+_LOOKS = 4
 _SHOWN_LENGTH = 600
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -134,6 +135,13 @@ class Transport:
             yield pause
         yield None
 
+    def looks(self) -> Iterator[None]:
+        """Several moments to look for what a lost answer was about, with growing pauses (1, 2, 4 s) between them."""
+        for number in range(_LOOKS):
+            if number:
+                self.sleep(_FIRST_PAUSE * 2.0 ** (number - 1))
+            yield
+
     def _use_proxy(self, host: str) -> None:
         """Go through the proxy that the environment names for this host, as other programs do."""
         parts = urlsplit(host)
@@ -200,7 +208,8 @@ class Transport:
             return UnreachableError(
                 f"the API refuses the token: {told}",
                 where=f"{host}, {label}",
-                remedy="put a valid token there (a service account's: kubectl create token NAME)"
+                remedy="put a valid token there (a service account's: kubectl create token NAME "
+                "--audience=pipelines.kubeflow.org)"
                 if self._token
                 else "give a token: --token_env NAME or --token_file FILE",
             )

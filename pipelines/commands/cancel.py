@@ -3,6 +3,8 @@
 A cancelled run's pods are stopped, and the pod that writes the summary may be among them: `worldexplorer summary
 OUTPUT_BASE --rebuild` writes it. Finished stages stay, and the next run over the same output reuses them.
 
+All ids are tried, whatever becomes of the others; the exit code is the worst: 1 before 6 before 2 before 0.
+
 Example:
     $ python -m pipelines cancel 3f0c...
 """
@@ -12,11 +14,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from pipelines.exit_codes import SUCCESS
+from pipelines.errors import UnreachableError
+from pipelines.exit_codes import FAILED, SUCCESS, UNREACHABLE, USAGE
 from pipelines.flags import add_connection_flags, add_format_flags, reach
 from pipelines.show import make_show
 from worldexplorer.cli.parser import Parser
-from worldexplorer.errors import UsageError
+from worldexplorer.errors import UsageError, WorldExplorerError
+from worldexplorer.log import redact
+
+_FROM_THE_WORST = (FAILED, UNREACHABLE, USAGE, SUCCESS)
 
 
 def run(argv: Sequence[str], program: str) -> int:
@@ -30,8 +36,24 @@ def run(argv: Sequence[str], program: str) -> int:
         raise UsageError("no RUN_ID given", remedy="python -m pipelines status lists runs")
     show = make_show("json" if words.json else words.log_format, sys.stdout)
     cluster = reach(words, show.trouble)
+    codes = {SUCCESS}
     for run_id in dict.fromkeys(words.run_ids):
-        stopped = cluster.terminate(run_id)
+        try:
+            stopped = cluster.terminate(run_id)
+        except WorldExplorerError as error:
+            codes.add(_code(error))
+            told = redact(str(error))
+            if show.log_format == "json":
+                show.event("cancel", {"run_id": run_id, "stopped": False, "error": told}, "")
+            sys.stderr.write(f"error: run {run_id}: {told}\n")
+            continue
         line = f"run {run_id} is being stopped" if stopped else f"run {run_id} had ended or was being stopped already"
         show.event("cancel", {"run_id": run_id, "stopped": stopped}, line)
-    return SUCCESS
+    return min(codes, key=_FROM_THE_WORST.index)
+
+
+def _code(error: WorldExplorerError) -> int:
+    """What one failure alone would make the command exit with."""
+    if isinstance(error, UnreachableError):
+        return UNREACHABLE
+    return USAGE if isinstance(error, UsageError) else FAILED

@@ -3,6 +3,9 @@
 A recurring batch over a growing data set and one output folder makes what is new: finished jobs are reused. Of one
 schedule only one run is at work at a time, unless --max_concurrency says otherwise, and missed times are not made up.
 
+A data set of many jobs becomes several schedules. Their names are checked before the first is made; where one cannot be
+made, the same command makes those that are missing: a schedule's description holds a checksum of all that it asks for.
+
 Example:
     $ python -m pipelines schedule create --name nightly --cron "0 0 2 * * *" --dataset_dir gs://b/set ...
     $ python -m pipelines schedule disable 7c1f...
@@ -10,24 +13,26 @@ Example:
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from kfp_server_api import V2beta1RecurringRun, V2beta1Trigger
 
-from pipelines.client import cron_trigger, interval_trigger, mode, runtime_config
+from pipelines.client import Cluster, cron_trigger, interval_trigger, mode, runtime_config
 from pipelines.commands.sending import add_sending_flags, submission_of
 from pipelines.commands.submit import show_plan
+from pipelines.errors import PartlySubmittedError
 from pipelines.exit_codes import SUCCESS
 from pipelines.flags import add_connection_flags, add_format_flags, reach, seconds, whole_number
 from pipelines.show import Show, make_show
 from worldexplorer.cli.output import PlainConsole, plain
 from worldexplorer.cli.parser import Parser, closest
 from worldexplorer.cli.tables import new_table
-from worldexplorer.errors import UsageError
+from worldexplorer.errors import UsageError, WorldExplorerError
 
 ACTIONS = ("create", "list", "enable", "disable", "delete")
 _CRON_FIELDS = 6
@@ -99,11 +104,10 @@ def _create(argv: Sequence[str], program: str) -> int:
             return SUCCESS
         cluster = reach(words, show.trouble)
         experiment_id = cluster.experiment_id(submission.experiment)
-        for one in submission.runs:
-            made = cluster.create_recurring_run(
+        wanted = [
+            _described(
                 V2beta1RecurringRun(
                     display_name=one.name,
-                    description=one.description,
                     experiment_id=experiment_id,
                     namespace=cluster.namespace or None,
                     pipeline_spec=dict(submission.pipeline),
@@ -115,9 +119,71 @@ def _create(argv: Sequence[str], program: str) -> int:
                     trigger=trigger,
                 )
             )
-            facts = {"recurring_run_id": made.recurring_run_id, "name": one.name, "enabled": not words.disabled}
-            show.event("scheduled", facts, f"recurring run {made.recurring_run_id} ({one.name})")
+            for one in submission.runs
+        ]
+        _make(cluster, show, wanted, enabled=not words.disabled)
     return SUCCESS
+
+
+def _described(wanted: V2beta1RecurringRun) -> V2beta1RecurringRun:
+    """With a description that only the same request has."""
+    text = json.dumps(wanted.to_dict(), sort_keys=True, default=str)
+    wanted.description = f"worldexplorer schedule {hashlib.sha256(text.encode()).hexdigest()}"
+    return wanted
+
+
+def _make(cluster: Cluster, show: Show, wanted: Sequence[V2beta1RecurringRun], *, enabled: bool) -> None:
+    """Make the schedules that are missing.
+
+    Raises:
+        UsageError: a name is taken by another schedule, or all of them are there already; nothing was made.
+        PartlySubmittedError: some are there and one could not be made.
+    """
+    there = _already_there(cluster, wanted)
+    ids: list[str] = []
+    for one in wanted:
+        known = there.get(one.display_name)
+        try:
+            recurring_run_id = known or cluster.create_recurring_run(one).recurring_run_id
+        except WorldExplorerError as error:
+            if not ids:
+                raise
+            raise PartlySubmittedError(
+                f"{len(ids)} of {len(wanted)} schedules are there and go on: {' '.join(ids)}. "
+                f"{one.display_name!r} could not be made: {error.what}",
+                where=error.where,
+                remedy=f"{error.remedy + '; then ' if error.remedy else ''}repeat the same command, which makes those "
+                f"that are missing, or take these back with: python -m pipelines schedule delete {' '.join(ids)}",
+            ) from error
+        ids.append(recurring_run_id)
+        facts: dict[str, object] = {"recurring_run_id": recurring_run_id, "name": one.display_name}
+        if known:
+            show.event("kept", facts, f"recurring run {known} ({one.display_name}) is there already")
+        else:
+            facts["enabled"] = enabled
+            show.event("scheduled", facts, f"recurring run {recurring_run_id} ({one.display_name})")
+
+
+def _already_there(cluster: Cluster, wanted: Sequence[V2beta1RecurringRun]) -> Mapping[str, str]:
+    """Ids of what an earlier try of the same command has made, by name; UsageError where it may not be made again."""
+    descriptions = {one.display_name: one.description for one in wanted}
+    taken = [one for one in cluster.recurring_runs() if one.display_name in descriptions]
+    there = {
+        one.display_name: str(one.recurring_run_id)
+        for one in taken
+        if one.description == descriptions[one.display_name]
+    }
+    others = [one for one in taken if one.description != descriptions[one.display_name]]
+    if not others and len(there) < len(wanted):
+        return there
+    refused = others or taken
+    names = ", ".join(repr(one.display_name) for one in refused)
+    ids = " ".join(str(one.recurring_run_id) for one in refused)
+    raise UsageError(
+        f"there is a recurring run {names} already",
+        where=cluster.connection.host,
+        remedy=f"delete it first (python -m pipelines schedule delete {ids}), or give another --name",
+    )
 
 
 def _trigger(words: Namespace) -> V2beta1Trigger:

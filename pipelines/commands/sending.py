@@ -27,7 +27,7 @@ from pipelines.settings import BuildSettings
 from pipelines.split import Part, count_jobs, plan_parts
 from pipelines.submit import DEFAULT_EXPERIMENT, Submission, prepare
 from worldexplorer.cli.parser import Parser
-from worldexplorer.config import help_texts
+from worldexplorer.config import SCAFFOLD_GEN, help_texts
 from worldexplorer.errors import UsageError
 from worldexplorer.pod.plan import MOST_JOBS
 
@@ -106,6 +106,12 @@ def submission_of(words: Namespace, run_name: str = "") -> Iterator[Prepared]:
         UsageError: something is wrong with the command, the data set or the package.
     """
     limit = whole_number(words.max_jobs_per_run, "--max_jobs_per_run")
+    if words.package is not None and words.stages is not None:
+        raise UsageError(
+            "a package's stages are fixed, and the command names stages too",
+            where="--package, --stages",
+            remedy="leave out --stages, or leave out --package, which sends a package of these stages",
+        )
     stages = read_stages(words.stages)
     profile_values = _profile(words.profile).parameters if words.profile else {}
     given = given_values(words, RUN_PARAMETERS)
@@ -181,7 +187,8 @@ def _parts(words: Namespace, values: dict[str, Any], limit: int) -> tuple[list[P
     indices = str(values.get("indices") or "")
     if words.no_split:
         return [Part(indices, None)], ()
-    count = count_jobs(str(values["dataset_dir"]), indices)
+    from_text = values.get("scaffold_method") == SCAFFOLD_GEN
+    count = count_jobs(str(values["dataset_dir"]), indices, from_text=from_text)
     return plan_parts(count, indices, limit), count.warnings
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.commands.sending import Prepared, add_sending_flags, submission_of
-from pipelines.commands.waiting import add_waiting_flags, watch
+from pipelines.commands.waiting import add_waiting_flags, open_results, read_waiting, watch
 from pipelines.exit_codes import MEANINGS, SUCCESS
 from pipelines.flags import add_connection_flags, add_format_flags, reach
 from pipelines.show import Show, make_show
@@ -40,6 +40,7 @@ def run(argv: Sequence[str], program: str) -> int:
     add_waiting_flags(parser)
     add_sending_flags(parser)
     words = parser.parse_words(argv)
+    waiting = read_waiting(words)
     show = make_show("json" if words.json else words.log_format, sys.stdout)
     with submission_of(words, words.run_name) as prepared:
         for warning in prepared.warnings:
@@ -47,6 +48,8 @@ def run(argv: Sequence[str], program: str) -> int:
         if words.dry_run:
             show_plan(show, prepared)
             return SUCCESS
+        # Before anything is sent: runs that nobody can judge are not what --gate asks for.
+        results = open_results(str(prepared.submission.runs[0].arguments["output_base"])) if waiting.gate else None
         cluster = reach(words, show.trouble)
         ids_file = _IdsFile(words.ids_file)
 
@@ -63,9 +66,9 @@ def run(argv: Sequence[str], program: str) -> int:
         f"wait for {'it' if len(sent) == 1 else 'them'}: python -m pipelines wait "
         + " ".join(one.run_id for one in sent),
     )
-    if not (words.watch or words.gate):
+    if not (words.watch or waiting.gate):
         return SUCCESS
-    return watch(cluster, show, [one.run_id for one in sent], words)
+    return watch(cluster, show, [one.run_id for one in sent], waiting, results)
 
 
 class _IdsFile:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from pipelines.commands.waiting import add_waiting_flags, watch
+from pipelines.commands.waiting import add_waiting_flags, open_results, read_waiting, watch
 from pipelines.exit_codes import MEANINGS
 from pipelines.flags import add_connection_flags, add_format_flags, reach
 from pipelines.show import make_show
@@ -30,6 +30,8 @@ def run(argv: Sequence[str], program: str) -> int:
     words = parser.parse_words(argv)
     if not words.run_ids:
         raise UsageError("no RUN_ID given", remedy="python -m pipelines status lists runs")
+    waiting = read_waiting(words)
+    results = open_results(words.output_base) if waiting.gate and words.output_base else None
     show = make_show("json" if words.json else words.log_format, sys.stdout)
     cluster = reach(words, show.trouble)
-    return watch(cluster, show, words.run_ids, words, words.output_base)
+    return watch(cluster, show, words.run_ids, waiting, results)

@@ -38,6 +38,7 @@ class Fault:
         pattern: of "METHOD /path".
         status: the answer; 0 to close the connection instead.
         after: carry the request out before that, so that its answer is lost.
+        late: carry it out as well, just before the so many-th request that comes after it.
         headers: of the answer.
         body: of the answer.
     """
@@ -45,6 +46,7 @@ class Fault:
     pattern: str
     status: int = 503
     after: bool = False
+    late: int = 0
     headers: tuple[tuple[str, str], ...] = (("Content-Type", "application/json"),)
     body: str = '{"code": 14, "message": "upstream connect error"}'
 
@@ -88,6 +90,7 @@ class FakeKubeflow:
 
     def __post_init__(self) -> None:
         self._scripts: dict[str, list[dict[str, Any]]] = {}
+        self._late: list[tuple[int, Callable[[], object]]] = []
         self._lock = threading.RLock()
         self._now = datetime(2026, 3, 1, 10, 0, tzinfo=UTC)
         handler = type("Handler", (_Handler,), {"fake": self})
@@ -123,6 +126,18 @@ class FakeKubeflow:
                     self.faults.remove(fault)
                     return fault
         return None
+
+    def carry_out_later(self, requests: int, work: Callable[[], object]) -> None:
+        """Do something just before the so many-th request from now on is judged."""
+        self._late.append((len(self.requests) + requests, work))
+
+    def carry_out_what_is_due(self) -> None:
+        """What earlier requests have left."""
+        with self._lock:
+            due = [work for number, work in self._late if number <= len(self.requests)]
+            self._late = [one for one in self._late if one[0] > len(self.requests)]
+        for work in due:
+            work()
 
     def answer(self, request: Request, query: Mapping[str, str], body: Any) -> dict[str, Any]:
         with self._lock:
@@ -329,7 +344,10 @@ class _Handler(BaseHTTPRequestHandler):
         request = Request(self.command, unquote(parts.path), header.removeprefix("Bearer "))
         self.fake.requests.append(request)
         self.fake.on_request(request)
+        self.fake.carry_out_what_is_due()
         fault = self.fake.fault_for(request)
+        if fault is not None and fault.late:
+            self.fake.carry_out_later(fault.late, lambda: self._judge(request, query, text))
         status, document = 200, None
         if fault is None or fault.after:
             status, document = self._judge(request, query, text)

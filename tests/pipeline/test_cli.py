@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shlex
@@ -11,8 +12,9 @@ from pathlib import Path
 
 import kfp
 import pytest
+import yaml
 from pipeline.driver import Driver, dataset, drive, server
-from pipeline.fake_kfp import FakeKubeflow, state
+from pipeline.fake_kfp import FakeKubeflow, Fault, Request, state
 
 import pipelines.arguments
 from pipelines.cli import COMMANDS, main
@@ -23,6 +25,7 @@ from pipelines.parameters import RUN_PARAMETERS
 from pipelines.profiles import profile_names
 
 __all__ = ["drive", "server"]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -132,6 +135,64 @@ def test_a_schedule_of_a_name_that_is_taken(drive: Driver, server: FakeKubeflow,
     assert "there is a recurring run 'nightly' already" in again.err
 
 
+def test_all_names_are_checked_before_the_first_schedule_is_made(
+    drive: Driver, server: FakeKubeflow, tmp_path: Path
+) -> None:
+    taken = ["schedule", "create", "--name", "nightly 3 of 3", "--every", "1d", *dataset(tmp_path / "other", 1)]
+    assert drive(*taken).code == 0
+    words = ["--name", "nightly", "--every", "1d", *dataset(tmp_path, 3), "--max_jobs_per_run", "1"]
+    outcome = drive("schedule", "create", *words)
+    assert outcome.code == 2
+    (known,) = server.recurring_runs
+    assert "'nightly 3 of 3' already" in outcome.err
+    assert f"schedule delete {known})" in outcome.err
+
+
+def test_a_schedule_that_cannot_be_made_leaves_the_others_to_a_repetition(
+    drive: Driver, server: FakeKubeflow, tmp_path: Path
+) -> None:
+    def refuse_the_second(request: Request) -> None:
+        if (request.method, len(server.recurring_runs)) == ("POST", 1):
+            server.faults = [Fault("POST /apis/v2beta1/recurringruns", status=400, body='{"message": "quota"}')]
+
+    server.on_request = refuse_the_second
+    words = [
+        "schedule",
+        "create",
+        "--name",
+        "nightly",
+        "--every",
+        "1d",
+        *dataset(tmp_path, 3),
+        "--max_jobs_per_run",
+        "1",
+    ]
+    outcome = drive(*words)
+    assert outcome.code == 1
+    (first,) = server.recurring_runs
+    assert f"1 of 3 schedules are there and go on: {first}. 'nightly 2 of 3' could not be made" in outcome.err
+    assert "quota" in outcome.err
+    server.on_request = lambda request: None
+    other = drive(*words, "--seed", "4")
+    assert other.code == 2  # not the same command: the first would stay as it is
+    again = drive(*words, "--json")
+    assert again.code == 0, again.err
+    assert again.event("kept")["recurring_run_id"] == first
+    assert [one["display_name"] for one in server.recurring_runs.values()] == [
+        f"nightly {number} of 3" for number in (1, 2, 3)
+    ]
+    assert len({one["description"] for one in server.recurring_runs.values()}) == 3
+
+
+def test_a_lost_answer_makes_no_second_schedule(drive: Driver, server: FakeKubeflow, tmp_path: Path) -> None:
+    server.faults = [Fault("POST /apis/v2beta1/recurringruns", status=504, after=True)]
+    outcome = drive("schedule", "create", "--name", "nightly", "--every", "1d", *dataset(tmp_path, 1), "--json")
+    assert outcome.code == 0, outcome.err
+    (made,) = server.recurring_runs
+    assert outcome.event("scheduled")["recurring_run_id"] == made
+    assert server.count("POST /apis/v2beta1/recurringruns") == 1
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -215,7 +276,7 @@ def test_the_commands_of_the_documentation_are_understood(
     server: FakeKubeflow, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("KF_PIPELINES_ENDPOINT", server.url)
-    page = (Path(__file__).resolve().parents[2] / "docs" / "submitting.md").read_text()
+    page = (ROOT / "docs" / "submitting.md").read_text()
     blocks = re.findall(r"```bash\n(.*?)```", page, flags=re.DOTALL)
     commands = [
         shlex.split(line)[3:]
@@ -229,3 +290,45 @@ def test_the_commands_of_the_documentation_are_understood(
         assert main([*words, *sending]) == 0, capsys.readouterr().err
     assert not server.runs
     assert not server.recurring_runs
+
+
+def test_the_page_and_the_examples_say_what_a_cluster_needs() -> None:
+    page = (ROOT / "docs" / "submitting.md").read_text()
+    (token,) = re.findall(r"create token .*?\)", page, flags=re.DOTALL)
+    assert "--audience=pipelines.kubeflow.org" in token
+    assert "volume that every pod mounts" not in page
+    blocks = re.findall(r"```bash\n(.*?)```", page, flags=re.DOTALL)
+    commands = [line for block in blocks for line in block.replace("\\\n", " ").splitlines() if "--output_base" in line]
+    assert len(commands) == 2
+    workflow = yaml.safe_load((ROOT / "examples" / "ci" / "worldexplorer-batch.yml").read_text())
+    (job,) = workflow["jobs"].values()
+    (script,) = [step["run"] for step in job["steps"] if step.get("name") == "Submit"]
+    assert {"PIPELINE_ROOT", "RUNNER_ACCOUNT"} <= set(job["env"])
+    for text in (*commands, script):
+        words = shlex.split(text)
+        assert "worldexplorer-runner" in words[words.index("--service_account") + 1]
+        assert words[words.index("--pipeline_root") + 1].startswith(("gs://", "$PIPELINE_ROOT"))
+
+
+def test_the_notebook_names_the_account_and_the_root_of_its_run() -> None:
+    notebook = json.loads((ROOT / "examples" / "notebook" / "worldexplorer.ipynb").read_text())
+    cells = {cell["id"]: "".join(cell["source"]) for cell in notebook["cells"]}
+    values: dict[str, object] = {}
+    exec(cells["parameters"], values)
+    assert (values["SERVICE_ACCOUNT"], str(values["PIPELINE_ROOT"])[:5]) == ("worldexplorer-runner", "gs://")
+    (call,) = [
+        node
+        for node in ast.walk(ast.parse(cells["submit"]))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "client.create_run_from_pipeline_package"
+    ]
+    given = {one.arg: ast.unparse(one.value) for one in call.keywords}
+    assert (given["service_account"], given["pipeline_root"]) == ("SERVICE_ACCOUNT", "PIPELINE_ROOT")
+    assert "volumes" not in cells["parameters"]
+
+
+def test_the_remedy_for_a_refused_token_names_its_audience(
+    drive: Driver, server: FakeKubeflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KF_PIPELINES_TOKEN", "a-token-of-another-audience")
+    server.tokens = {"another"}
+    assert "kubectl create token NAME --audience=pipelines.kubeflow.org" in drive("status").err

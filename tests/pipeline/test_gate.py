@@ -10,6 +10,9 @@ from pipeline.cluster import make_worlds
 from pipeline.driver import QUICK, SMALL, Driver, dataset, drive, server, submit
 from pipeline.fake_kfp import FakeKubeflow, state
 
+from worldexplorer.errors import TransientError, UserError
+from worldexplorer.storage import LocalStorage
+
 pytestmark = pytest.mark.slow
 
 __all__ = ["drive", "server"]
@@ -86,6 +89,33 @@ def test_a_run_without_a_plan_opens_no_gate(drive: Driver, server: FakeKubeflow,
     (folder / "plan.failed.json").write_text('{"error": "metadata.json is not JSON"}')
     outcome = drive("wait", run_id, "--gate", *QUICK, "--json")
     assert "metadata.json is not JSON" in outcome.event("note")["message"]
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (TransientError("the bucket does not answer", remedy="run it again"), "What to do: judge them again: "),
+        (UserError("access is refused", remedy="sign in"), "What to do: sign in; then judge them again: "),
+    ],
+)
+def test_results_that_cannot_be_read_at_the_end_are_no_failed_job(
+    drive: Driver,
+    server: FakeKubeflow,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    advice: str,
+) -> None:
+    class Silent(LocalStorage):
+        def read(self, key: str) -> bytes:
+            raise error
+
+    (run_id,) = submit(drive, tmp_path)
+    monkeypatch.setattr("pipelines.commands.waiting.open_storage", lambda uri: Silent(Path(uri)))
+    outcome = drive("wait", run_id, "--gate", *QUICK, "--json")
+    assert outcome.code == 6
+    assert advice in outcome.err
+    assert outcome.err.rstrip().endswith(f"wait {run_id} --gate")
 
 
 def test_a_cancelled_run_closes_the_gate_with_its_own_code(drive: Driver, server: FakeKubeflow, tmp_path: Path) -> None:

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import yaml
 from pipeline.driver import SMALL, Driver, dataset, drive, server
-from pipeline.fake_kfp import FakeKubeflow, Fault, state
+from pipeline.fake_kfp import FakeKubeflow, Fault, Request, state
 from pipeline.strictness import RefusalError, check_pipeline
 
 from pipelines.cli import main
 from pipelines.compile import compiled_path
 from pipelines.package import read_package
 from pipelines.parameters import RUN_PARAMETERS
+from worldexplorer.errors import TransientError, UsageError
 from worldexplorer.selection import parse_indices
 
 __all__ = ["drive", "server"]
@@ -118,6 +119,12 @@ def test_dry_run_prints_and_sends_nothing(drive: Driver, server: FakeKubeflow, t
         (["--pipeline_root", "bucket/root"], "gs://"),
         (["--package", "nowhere.yaml"], "cannot be read"),
         (["--output_base", "output/batch"], "no pod sees"),
+        (["--package", str(compiled_path((3,))), "--stages", "3"], "leave out --stages"),
+        (["--package", str(compiled_path((3,))), "--only_stages", "1", "2"], "leave out --stages"),
+        (["--watch", "--timeout", "foo"], "'foo' is not a time (--timeout)"),
+        (["--gate", "--poll", "abc"], "'abc' is not a time (--poll)"),
+        (["--watch", "--patience", "soon"], "'soon' is not a time (--patience)"),
+        (["--gate", "--output_base", "s3://bucket/out"], "neither a local folder nor a bucket"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_sent(
@@ -181,6 +188,41 @@ def test_a_lost_answer_starts_no_second_run(drive: Driver, server: FakeKubeflow,
     (run_id,) = server.runs
     assert outcome.event("submission")["runs"][0]["run_id"] == run_id
     assert server.count("POST /apis/v2beta1/runs") == 1
+
+
+def test_a_request_that_is_carried_out_late_is_waited_for(drive: Driver, server: FakeKubeflow, tmp_path: Path) -> None:
+    server.faults = [Fault("POST /apis/v2beta1/runs", status=504, late=3)]
+    outcome = drive("submit", *dataset(tmp_path, 1), "--json")
+    assert outcome.code == 0, outcome.err
+    (run_id,) = server.runs
+    assert outcome.event("submission")["runs"][0]["run_id"] == run_id
+    assert server.count("POST /apis/v2beta1/runs") == 1
+    assert server.count("GET /apis/v2beta1/runs") == 3
+
+
+@pytest.mark.parametrize("look_fails", [False, True])
+def test_a_run_that_was_started_twice_after_all_is_told_with_both_ids(
+    drive: Driver, server: FakeKubeflow, tmp_path: Path, look_fails: bool
+) -> None:
+    looks = "GET /apis/v2beta1/runs"
+    server.faults = [Fault("POST /apis/v2beta1/runs", status=504, late=5)]  # four looks, then the repetition
+
+    def break_the_last_look(request: Request) -> None:
+        if look_fails and len(server.runs) == 2:
+            server.faults = [Fault(looks)] * 1000
+
+    server.on_request = break_the_last_look
+    outcome = drive("submit", *dataset(tmp_path, 1), "--json", "--patience", "2s")
+    assert outcome.code == 0, outcome.err
+    late, kept = server.runs
+    assert outcome.event("submission")["runs"][0]["run_id"] == kept
+    troubles = [one["message"] for one in outcome.events() if one["event"] == "trouble"]
+    if look_fails:
+        assert "could not be seen whether there is a second run" in troubles[-1]
+    else:
+        assert server.count(looks) == 5
+        assert f"{kept} goes on here, and there is {late};" in troubles[-1]
+        assert troubles[-1].endswith(f"cancel {late}")
 
 
 def test_a_request_that_was_not_carried_out_is_sent_again(drive: Driver, server: FakeKubeflow, tmp_path: Path) -> None:
@@ -283,6 +325,36 @@ def test_profiles_need_a_namespace(
     (tmp_path / "namespace").write_text("bob\n")
     assert drive(*words, "--experiment", "other").code == 0
     assert [one["namespace"] for one in server.experiments.values()] == ["alice", "bob"]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(UsageError("there are no Google Cloud credentials"), 2), (TransientError("the bucket does not answer"), 6)],
+)
+def test_results_that_a_gate_cannot_read_are_told_before_anything_is_sent(
+    drive: Driver, server: FakeKubeflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, code: int
+) -> None:
+    opened = []
+
+    def refuse(uri: str) -> None:
+        opened.append(uri)
+        raise error
+
+    monkeypatch.setattr("pipelines.commands.waiting.open_storage", refuse)
+    words = dataset(tmp_path, 1)
+    outcome = drive("submit", *words, "--gate")
+    assert outcome.code == code
+    assert str(error) in outcome.err
+    assert not server.requests
+    assert opened == [words[3]]
+    assert drive("submit", *words).code == 0  # without a gate nobody reads them here
+    (run_id,) = server.runs
+    outcome = drive("wait", run_id, "--gate", "--output_base", words[3])
+    assert outcome.code == code
+    assert server.count(f"GET /apis/v2beta1/runs/{run_id}") == 0
+    server.script = [state("RUNNING")]
+    assert drive("wait", run_id, "--gate", "--timeout", "20s").code == code  # where the run says that they are
+    assert server.count(f"GET /apis/v2beta1/runs/{run_id}") == 1
 
 
 def test_submit_and_watch(drive: Driver, server: FakeKubeflow, tmp_path: Path) -> None:

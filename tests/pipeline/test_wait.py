@@ -171,6 +171,28 @@ def test_cancel_is_idempotent(drive: Driver, server: FakeKubeflow, tmp_path: Pat
     assert drive("cancel", run_id).code == 0
 
 
+def test_cancel_tries_every_run(drive: Driver, server: FakeKubeflow, tmp_path: Path) -> None:
+    server.script = [state("RUNNING")]
+    run_ids = [*submit(drive, tmp_path), *submit(drive, tmp_path)]
+    outcome = drive("cancel", "nothing", run_ids[0], "nowhere", run_ids[1], "--json")
+    assert outcome.code == 2
+    assert [(one["run_id"], one["stopped"]) for one in outcome.events()] == [
+        ("nothing", False), (run_ids[0], True), ("nowhere", False), (run_ids[1], True),
+    ]  # fmt: skip
+    assert {one["state"] for one in server.runs.values()} == {"CANCELING"}
+    assert [line.split(":")[1] for line in outcome.err.splitlines()] == [" run nothing", " run nowhere"]
+
+
+def test_cancel_ends_with_the_worst_code(drive: Driver, server: FakeKubeflow, tmp_path: Path) -> None:
+    server.script = [state("RUNNING")]
+    run_ids = submit(drive, tmp_path)
+    silent = Fault("GET /apis/v2beta1/runs/silent")
+    server.faults = [silent] * 1000
+    assert drive("cancel", "nothing", "silent", *run_ids, "--patience", "0.02s").code == 6
+    server.faults = [silent] * 1000 + [Fault("GET /apis/v2beta1/runs/odd", status=200, body="{}")]
+    assert drive("cancel", "nothing", "silent", "odd", "--patience", "0.02s").code == 1
+
+
 def test_cancel_of_a_run_that_ends_meanwhile(drive: Driver, server: FakeKubeflow, tmp_path: Path) -> None:
     server.script = [state("RUNNING"), state("SUCCEEDED")]
     (run_id,) = submit(drive, tmp_path)
