@@ -21,13 +21,14 @@ CANCELED = 4
 TIMEOUT = 5
 """`--timeout` passed; the runs go on."""
 UNREACHABLE = 6
-"""The API did not answer for as long as `--patience` says, or refuses the token; the runs go on."""
+"""The API did not answer for as long as `--patience` says, or refuses the token; or the bucket that `--gate` reads did
+not answer. The runs go on."""
 
 _FROM_THE_WORST = (FAILED, CANCELED, SUCCESS)
 
 MEANINGS = (
     "Exit codes: 0 all good, 1 a run or a job failed, 2 the command is wrong, 4 a run was cancelled, 5 --timeout "
-    "passed, 6 the API cannot be reached or refuses the token, 130 after Ctrl-C."
+    "passed, 6 the API or the bucket cannot be reached or refuses the token, 130 after Ctrl-C."
 )
 
 
