@@ -47,12 +47,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(reason)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_itemcollected(item: pytest.Item) -> None:
     """Tests that need the Docker engine share one, so one worker runs them all."""
-    for item in items:
-        if any(marker.args == ("docker",) for marker in item.iter_markers("requires_part")):
-            item.add_marker(pytest.mark.xdist_group("docker"))
+    if any(marker.args == ("docker",) for marker in item.iter_markers("requires_part")):
+        item.add_marker(pytest.mark.xdist_group("docker"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
