@@ -72,7 +72,7 @@ fast-tests: $(VENV)/test
 	$(BIN)/python -m pytest -q -n 2 -m "not slow" $(TESTS)
 
 test: $(VENV)/test
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(TESTS)
+	$(BIN)/python -m pytest $(TESTS)
 
 benchmarks: $(VENV)/test
 	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done

@@ -47,12 +47,6 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(reason)
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Tests that need the Docker engine share one, so one worker runs them all."""
-    if any(marker.args == ("docker",) for marker in item.iter_markers("requires_part")):
-        item.add_marker(pytest.mark.xdist_group("docker"))
-
-
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reasons = (
         str(report.longrepr[2]).removeprefix("Skipped: ")
