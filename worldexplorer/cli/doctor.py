@@ -47,6 +47,9 @@ class Fact:
     good: bool | None = None
 
 
+_NAME_WIDTH = 30
+
+
 def run(argv: Sequence[str], program: str = "worldexplorer doctor") -> int:
     """Print the report; 1 where the engine asked for, or else every engine, cannot run here."""
     engines = _engine_names()
@@ -100,7 +103,7 @@ def engine_facts(name: str) -> list[Fact]:
         engine = load_engine(run_config)
     except UsageError as error:
         return [Fact(title, f"cannot run here: {error.what}. What to do: {error.remedy}", False)]
-    missing = [need.missing for need in check_needs(run_config, engine) if need.missing]
+    missing = dict.fromkeys(need.missing for need in check_needs(run_config, engine) if need.missing)
     facts = [Fact(title, f"cannot run here: {text}", False) for text in missing]
     if missing:
         facts.append(Fact(title, f"what to do: {engine.remedy}"))
@@ -127,7 +130,7 @@ def weight_facts() -> Iterator[Fact]:
 
 def _print(console: PlainConsole, fact: Fact) -> None:
     mark, style = {True: ("ok", "green"), False: ("missing", "red"), None: ("", "")}[fact.good]
-    console.show([plain(f"{mark:8}{fact.name:24}{fact.text}", style)])
+    console.show([plain(f"{mark:8}{fact.name:{_NAME_WIDTH}}{fact.text}", style)])
 
 
 def _engine_names() -> tuple[str, ...]:
