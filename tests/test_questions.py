@@ -39,6 +39,8 @@ from worldexplorer.stage import StageFailedError, StageWaitingError
 from worldexplorer.storage import open_storage
 from worldexplorer.worker import run_jobs
 
+pytestmark = pytest.mark.slow
+
 JOB = JobId(0, "photorealistic")
 CORNERS = ("001", "003", "005", "007")
 PICKS = {"001": "g2_s1", "003": "g7_s0", "005": "g7_s1", "007": "g2_s0"}

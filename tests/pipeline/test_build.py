@@ -18,6 +18,8 @@ from worldexplorer.errors import UsageError
 from worldexplorer.pod.parameters import flag_parameters
 from worldexplorer.pod.plan import read_stages
 
+pytestmark = pytest.mark.slow
+
 SETS = [stages for count in range(4) for stages in itertools.combinations((1, 2, 3), count)]
 WITH_A_GAP = [(), (1, 3)]
 OTHER = BuildSettings(

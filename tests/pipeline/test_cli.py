@@ -24,6 +24,8 @@ from pipelines.package import read_package
 from pipelines.parameters import RUN_PARAMETERS
 from pipelines.profiles import profile_names
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["drive", "server"]
 ROOT = Path(__file__).resolve().parents[2]
 

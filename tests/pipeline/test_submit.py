@@ -18,6 +18,8 @@ from pipelines.parameters import RUN_PARAMETERS
 from worldexplorer.errors import TransientError, UsageError
 from worldexplorer.selection import parse_indices
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["drive", "server"]
 
 

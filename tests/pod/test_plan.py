@@ -26,6 +26,8 @@ from worldexplorer.pod.abort import aborted, raise_abort
 from worldexplorer.pod.plan import MOST_JOBS, RECORD_NAME, read_plan_failure, read_stages
 from worldexplorer.records import StageRecord
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Workbench:

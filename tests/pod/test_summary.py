@@ -26,6 +26,8 @@ from worldexplorer.pod.abort import raise_abort
 from worldexplorer.records import StageRecord
 from worldexplorer.summary import build_summary
 
+pytestmark = pytest.mark.slow
+
 OTHER = "photorealistic/index_0001"
 
 

@@ -10,6 +10,8 @@ from worldexplorer.preview.floor import synthesise_floor
 from worldexplorer.preview.layout_prior import Layout
 from worldexplorer.preview.poles import fill_caps
 
+pytestmark = pytest.mark.slow
+
 HEIGHT, WIDTH = 360, 720
 BLUE, TAN, RED = (60, 90, 200), (150, 130, 100), (220, 20, 20)
 

@@ -12,6 +12,8 @@ from preview.scenes import photo_of_court
 from worldexplorer.preview.equirectangular import azimuths, elevations, project_photo
 from worldexplorer.preview.layout_prior import Layout, _best_path, estimate_layout
 
+pytestmark = pytest.mark.slow
+
 HEIGHT = 540
 
 
