@@ -16,7 +16,7 @@ from worldexplorer.models import weights as module
 from worldexplorer.models.picture_models import needed_weights
 from worldexplorer.models.weights import WEIGHTS_LIST, all_files, local_folder, read_list, weight_sets
 
-pytestmark = pytest.mark.requires_part("torch")  # the hub's client comes with it
+pytestmark = [pytest.mark.slow, pytest.mark.requires_part("torch")]  # the hub's client comes with it
 
 LARGE = bytes(range(256)) * 4000
 ONE = {
