@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from worldexplorer.errors import UsageError
-from worldexplorer.storage import open_storage
+from worldexplorer.scratch import scratch_root
+from worldexplorer.storage import BUCKET_SCHEME, open_storage
 
 if TYPE_CHECKING:
     from worldexplorer.storage import Storage
 
-SCHEME = "gs://"
 _NAME = "worldexplorer-data-"
 _LOCK = ".lock"
 """Held as long as the process lives that the mirror belongs to."""
@@ -50,11 +50,11 @@ def open_remote(uri: str, problem: str) -> Storage:
     Raises:
         UsageError: not a bucket, or one that this account cannot use.
     """
-    if not uri.startswith(SCHEME):
+    if not uri.startswith(BUCKET_SCHEME):
         raise UsageError(
             f"{problem}: it is neither a folder nor in a bucket of Google Cloud Storage",
             where=uri,
-            remedy=f"give a folder, or {SCHEME}BUCKET/FOLDER",
+            remedy=f"give a folder, or {BUCKET_SCHEME}BUCKET/FOLDER",
         )
     try:
         return open_storage(uri)
@@ -67,12 +67,11 @@ def mirror_folder(uri: str) -> Path:
     with _opening:
         key = os.getpid(), uri
         if key not in _mirrors:
-            scratch = Path(os.environ.get("WORLDEXPLORER_SCRATCH") or tempfile.gettempdir())
-            scratch.mkdir(parents=True, exist_ok=True)
+            scratch = scratch_root()
             _remove_abandoned(scratch)
             root = _locked_folder(scratch)
             atexit.register(_remove, root, os.getpid())
-            _mirrors[key] = root / uri.removeprefix(SCHEME)
+            _mirrors[key] = root / uri.removeprefix(BUCKET_SCHEME)
         return _mirrors[key]
 
 

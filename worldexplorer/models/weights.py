@@ -8,7 +8,7 @@ The hub's token comes from the environment (HF_TOKEN) alone. Nothing here needs 
 Example:
     >>> files = local_files(weight_sets()["seva"])
     >>> files["modelv1.1.safetensors"]
-    PosixPath('/root/.cache/huggingface/hub/.../modelv1.1.safetensors')
+    PosixPath('.../hub/models--stabilityai--stable-virtual-camera/.../modelv1.1.safetensors')
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 
 from worldexplorer.checksum import file_sha256
 from worldexplorer.errors import DamagedInputError, TransientError, UserError
-from worldexplorer.storage import NotFoundError, open_storage
+from worldexplorer.storage import BUCKET_SCHEME, NotFoundError, open_storage
 
 SOURCE_VARIABLE = "WORLDEXPLORER_WEIGHTS"
 CACHE_VARIABLE = "WORLDEXPLORER_CACHE"
@@ -34,7 +34,6 @@ TOKEN_VARIABLE = "HF_TOKEN"  # noqa: S105 (a variable's name)
 OFFLINE_VARIABLE = "HF_HUB_OFFLINE"
 WEIGHTS_LIST = Path(__file__).with_name("weights.json")
 _HUB_PACKAGE = "huggingface_hub"
-_BUCKET = "gs://"
 
 _log = logging.getLogger(__name__)
 
@@ -122,7 +121,7 @@ def local_files(weights: WeightSet) -> dict[str, Path]:
     source = os.environ.get(SOURCE_VARIABLE)
     if source is None:
         found = {name: _from_hub(weights, name) for name in weights.files}
-    elif source.startswith(_BUCKET):
+    elif source.startswith(BUCKET_SCHEME):
         found = _from_bucket(weights, source, list(weights.files))
     else:
         found = {name: _from_folder(weights, Path(source), name) for name in weights.files}
@@ -143,7 +142,7 @@ def all_files(weights: WeightSet) -> dict[str, Path]:
     source = os.environ.get(SOURCE_VARIABLE)
     if source is None:
         folder = _snapshot(weights)
-    elif source.startswith(_BUCKET):
+    elif source.startswith(BUCKET_SCHEME):
         return local_files(weights) | _from_bucket(weights, source, _bucket_listing(weights, source))
     else:
         folder = Path(source) / weights.name
@@ -166,8 +165,10 @@ def what_is_missing(weights: WeightSet) -> str | None:
     """Why a set cannot be had here, one sentence; None where it is here or can be downloaded. Downloads nothing."""
     source = os.environ.get(SOURCE_VARIABLE)
     if source is not None:
+        if source.startswith(BUCKET_SCHEME):
+            return None  # what a bucket lacks is said when it is fetched
         folder = Path(source) / weights.name
-        absent = [name for name in weights.files if not source.startswith(_BUCKET) and not (folder / name).is_file()]
+        absent = [name for name in weights.files if not (folder / name).is_file()]
         return f"{weights.role}: {folder} lacks {', '.join(absent)} ({SOURCE_VARIABLE})" if absent else None
     if importlib.util.find_spec(_HUB_PACKAGE) is None:
         return None  # the check of packages says so
@@ -190,7 +191,7 @@ def files_here(weights: WeightSet) -> dict[str, Path]:
     """Those files of a set that are on this machine; nothing is downloaded, nothing is hashed."""
     source = os.environ.get(SOURCE_VARIABLE)
     if source is not None:
-        bucket = source.startswith(_BUCKET)
+        bucket = source.startswith(BUCKET_SCHEME)
         folder = (cache_folder() / "weights" if bucket else Path(source)) / weights.name
     elif (snapshot := _cached_snapshot(weights)) is not None:
         folder = snapshot

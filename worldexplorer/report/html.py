@@ -28,7 +28,6 @@ th, td { text-align: left; vertical-align: top; padding: .3rem .8rem .3rem 0; bo
 td.number { text-align: right; font-variant-numeric: tabular-nums; }
 img { max-width: 100%; height: auto; border-radius: .3rem; }
 .success { color: #1a7f37; } .failed { color: #cf222e; } .skipped, .waiting { color: #9a6700; }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; }
 """
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _JPEG_QUALITY = 82
@@ -62,11 +61,6 @@ def heading(text: str) -> Markup:
 def paragraph(text: str) -> Markup:
     """A paragraph."""
     return Markup(f"<p>{escape(text)}</p>")
-
-
-def preformatted(text: str) -> Markup:
-    """Lines as they are."""
-    return Markup(f"<pre>{escape(text)}</pre>")
 
 
 def status(text: str) -> Markup:

@@ -10,10 +10,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from worldexplorer.errors import UsageError
-from worldexplorer.storage.base import AlreadyExistsError, ChangedError, NotFoundError, ObjectInfo, Storage
+from worldexplorer.storage.base import (
+    BUCKET_SCHEME,
+    AlreadyExistsError,
+    ChangedError,
+    NotFoundError,
+    ObjectInfo,
+    Storage,
+)
 from worldexplorer.storage.local import LocalStorage
 
 __all__ = [
+    "BUCKET_SCHEME",
     "AlreadyExistsError",
     "ChangedError",
     "LocalStorage",
@@ -35,7 +43,7 @@ def open_storage(uri: str) -> Storage:
     """
     if "://" not in uri:
         return LocalStorage(Path(uri))
-    if not uri.startswith("gs://"):
+    if not uri.startswith(BUCKET_SCHEME):
         raise UsageError(
             f"output_base {uri} is neither a local folder nor a bucket",
             where="--output_base",

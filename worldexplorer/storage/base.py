@@ -24,6 +24,10 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+BUCKET_SCHEME = "gs://"
+"""How the URI of a bucket's folder begins."""
+
+
 class NotFoundError(InfrastructureError):
     """No object has this key."""
 

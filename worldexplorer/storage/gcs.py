@@ -49,11 +49,18 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
 from worldexplorer.errors import DefectError, TransientError, UsageError, UserError
-from worldexplorer.storage.base import AlreadyExistsError, ChangedError, Item, NotFoundError, ObjectInfo, Result
+from worldexplorer.storage.base import (
+    BUCKET_SCHEME,
+    AlreadyExistsError,
+    ChangedError,
+    Item,
+    NotFoundError,
+    ObjectInfo,
+    Result,
+)
 from worldexplorer.storage.keys import require_plain
 from worldexplorer.storage.parallel import THREADS, map_in_threads
 
-SCHEME = "gs://"
 _SIGN_IN = "run `gcloud auth application-default login`"
 ROLE = "Storage Object User (roles/storage.objectUser)"
 _TIMEOUT_SECONDS = 60.0
@@ -98,7 +105,7 @@ class GcsStorage:
         }
         # Of use to traces only; to fill it the client asks for the bucket itself, which the role does not allow.
         client._bucket_metadata_cache = None
-        self.uri = f"{SCHEME}{bucket}/{folder}".rstrip("/")
+        self.uri = f"{BUCKET_SCHEME}{bucket}/{folder}".rstrip("/")
         # Twice as many connections as threads: uploads may go on beside reads.
         for scheme in ("https://", "http://"):
             client._http.mount(scheme, HTTPAdapter(pool_connections=THREADS, pool_maxsize=2 * THREADS))
@@ -114,7 +121,7 @@ class GcsStorage:
                 "there are no Google Cloud credentials",
                 where=uri,
                 remedy=f"{_SIGN_IN}; in a cluster, bind the pod's service account to "
-                f"one with the role {ROLE} on {SCHEME}{bucket}",
+                f"one with the role {ROLE} on {BUCKET_SCHEME}{bucket}",
             ) from None
         try:
             GcsStorage(client, bucket, folder, patience_seconds=_OPENING_SECONDS).exists("")
@@ -295,7 +302,7 @@ class GcsStorage:
         return name.removeprefix(self._prefix)
 
     def _uri(self, key: str) -> str:
-        return f"{SCHEME}{self._bucket.name}/{self._prefix}{key}"
+        return f"{BUCKET_SCHEME}{self._bucket.name}/{self._prefix}{key}"
 
     def _blob(self, key: str) -> gcs.Blob:
         return self._bucket.blob(self._name(key))
@@ -330,7 +337,7 @@ class GcsStorage:
         except NotFound:
             raise NotFoundError("no such object", where=self._uri(key)) from None
         except (Unauthorized, Forbidden, RefreshError, DefaultCredentialsError) as error:
-            advice = f"give this account the role {ROLE} on {SCHEME}{self._bucket.name}"
+            advice = f"give this account the role {ROLE} on {BUCKET_SCHEME}{self._bucket.name}"
             raise UserError(
                 f"access to the bucket {self._bucket.name} is refused: {_brief(error)}",
                 where=self._uri(key),
@@ -375,14 +382,14 @@ class _Sha256Sink(io.RawIOBase):
 
 def split_uri(uri: str) -> tuple[str, str]:
     """Bucket and folder of `gs://BUCKET/FOLDER`; UsageError for anything else."""
-    bucket, _, folder = uri.removeprefix(SCHEME).partition("/")
+    bucket, _, folder = uri.removeprefix(BUCKET_SCHEME).partition("/")
     folder = folder.rstrip("/")
     try:
         for part in (bucket, folder) if folder else (bucket,):
             require_plain(part)
     except DefectError:
         raise UsageError(
-            f"{uri} names no folder of a bucket", where=uri, remedy=f"write it as {SCHEME}BUCKET/FOLDER"
+            f"{uri} names no folder of a bucket", where=uri, remedy=f"write it as {BUCKET_SCHEME}BUCKET/FOLDER"
         ) from None
     return bucket, folder
 
