@@ -23,14 +23,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from random_seva import random_network, save_random_weights
 from rich.console import Console
 from rich.table import Table
-from safetensors.torch import save_file
 from torch import Tensor
 
 from worldexplorer.models.seva.attention import attention_backends
 from worldexplorer.models.seva.config import SevaConfig
 from worldexplorer.models.seva.fused import FusedOperations
+from worldexplorer.models.seva.fused_eight_bit import FusedEightBitOperations
 from worldexplorer.models.seva.network import SevaNetwork
 from worldexplorer.models.seva.operations import Operations, PlainOperations
 from worldexplorer.models.seva.recording import RecordedStep
@@ -67,6 +68,11 @@ def main() -> None:
     parser.add_argument("--variants", nargs="*", help="words of the names of those to run; all unless given")
     parser.add_argument("--parts", nargs="*", default=["steps", "precision", "whole"])
     parser.add_argument("--repetitions", type=int, default=12)
+    parser.add_argument(
+        "--against-float16",
+        action="store_true",
+        help=f"compare results of {STEPS} steps with float16's: float32's take a minute or two",
+    )
     parser.add_argument("--json", type=Path, help="write the figures here too")
     arguments = parser.parse_args()
     torch.set_grad_enabled(False)
@@ -76,30 +82,17 @@ def main() -> None:
     figures["matrix TFLOP/s"] = round(matrix_rate(), 1)
     figures["step TFLOP"] = round(step_flops(SevaConfig()) / 1e12, 2)
     console.print(figures)
-    network = random_network()
+    network = random_network(_DEVICE)
     if "steps" in arguments.parts:
         figures["steps"] = measure_steps(network, arguments.variants, arguments.repetitions, figures, console)
     if "precision" in arguments.parts:
-        figures["precision"] = measure_precision(network)
+        figures["precision"] = measure_precision(network, against_float16=arguments.against_float16)
         console.print(figures["precision"])
     if "whole" in arguments.parts:
         figures["whole"] = measure_whole(network)
         console.print(figures["whole"])
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=1))
-
-
-def random_network() -> SevaNetwork:
-    """Full size, half precision: normal weights of deviation 1 / sqrt(fan-in), norms of 1."""
-    with torch.device(_DEVICE):
-        network = SevaNetwork(SevaConfig())
-    for parameter in network.parameters():
-        if parameter.ndim > 1:
-            parameter.normal_(0.0, parameter[0].numel() ** -0.5)
-    for name, parameter in network.named_parameters():
-        if parameter.ndim == 1 and name.endswith("bias"):
-            parameter.normal_(0.0, 0.02)
-    return network.half().to(memory_format=torch.channels_last).eval().requires_grad_(requires_grad=False)
 
 
 def conditions(samplings: int = 1) -> Conditions:
@@ -124,6 +117,7 @@ def measure_steps(
         "own kernels": (lambda: FusedOperations(packages=False), lambda: take_step, 1),
         "own kernels, recorded": (lambda: FusedOperations(packages=False), RecordedStep, 1),
         "own kernels and packages, recorded": (FusedOperations, RecordedStep, 1),
+        "the same, eight-bit products (fp8)": (FusedEightBitOperations, RecordedStep, 1),
         "the same, two samplings at once": (FusedOperations, RecordedStep, 2),
     }
     chosen = {name: how for name, how in every.items() if not words or any(word in name for word in words)}
@@ -204,7 +198,7 @@ def matrix_rate() -> float:
     return 2 * 8192**3 / median_time(lambda: a @ b, 20) / 1e9
 
 
-def measure_precision(network: SevaNetwork) -> dict[str, Any]:
+def measure_precision(network: SevaNetwork, *, against_float16: bool = False) -> dict[str, Any]:
     """Half precision with every kernel against plain float32: the network at ten noise levels, and a whole sampling."""
     exact = SevaNetwork(network.config).to(_DEVICE)
     exact.load_state_dict({name: tensor.float() for name, tensor in network.state_dict().items()})
@@ -214,28 +208,36 @@ def measure_precision(network: SevaNetwork) -> dict[str, Any]:
     levels = noise_levels(SamplingPlan(STEPS)).to(_DEVICE)
     noise = torch.randn(1, FRAMES, 4, SIDE, SIDE, generator=torch.Generator().manual_seed(0)).to(_DEVICE)
     chosen = torch.linspace(0, STEPS - 1, 10).round().long().tolist()
+    kinds: dict[str, tuple[torch.dtype, Callable[[], Operations]]] = {
+        "float32": (torch.float32, PlainOperations),
+        "float16": (torch.float16, FusedOperations),
+        "float16, fp8": (torch.float16, FusedEightBitOperations),
+        "bfloat16": (torch.bfloat16, FusedOperations),
+    }
     outputs: dict[str, list[Tensor]] = {}
     results: dict[str, Tensor] = {}
-    for name in ("float32", "float16", "bfloat16"):
-        if name == "bfloat16":
-            network = network.bfloat16()
-        used = exact if name == "float32" else network
-        used.operations = PlainOperations() if name == "float32" else FusedOperations()
+    for name, (kind, operations) in kinds.items():
+        used = exact if kind == torch.float32 else network.to(kind)
+        used.operations = operations()
         with attention_backends(_DEVICE):
             inputs = step_inputs(used, conditions(), scales)
             outputs[name] = [predicted(used, inputs, noise[0], levels[number]) for number in chosen]
-            step = take_step if name == "float32" else RecordedStep()
+            if kind == torch.float32 and against_float16:
+                continue
+            step = take_step if kind == torch.float32 else RecordedStep()
             results[name] = sample(used, conditions(), noise, scales, SamplingPlan(STEPS), silent, step)
     network.half()
+    against = "float16" if against_float16 else "float32"
     return {
         name: {
             "network, largest of ten levels": max(
                 relative(one, other) for one, other in zip(outputs[name], outputs["float32"], strict=True)
             ),
-            f"result of {STEPS} steps": relative(results[name], results["float32"]),
-            "finite": bool(torch.isfinite(results[name]).all()),
+            f"result of {STEPS} steps against {against}": relative(result, results[against]),
+            "finite": bool(torch.isfinite(result).all()),
         }
-        for name in ("float16", "bfloat16")
+        for name, result in results.items()
+        if name != "float32"
     }
 
 
@@ -295,39 +297,6 @@ def timed(found: dict[str, Any], name: str) -> Iterator[None]:
     yield
     torch.cuda.synchronize()
     found[name] = round(time.perf_counter() - start, 2)
-
-
-def save_random_weights(network: SevaNetwork, folder: Path) -> Any:
-    """Files like the published ones."""
-    from diffusers import AutoencoderKL
-    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
-
-    from worldexplorer.models.seva.model import SevaFiles
-
-    save_file(
-        {name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}, folder / "seva.safetensors"
-    )
-    with torch.device(_DEVICE):
-        codec = AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            block_out_channels=(128, 256, 512, 512),
-            layers_per_block=2,
-        )
-        tower = CLIPVisionModelWithProjection(
-            CLIPVisionConfig(
-                hidden_size=1280,
-                intermediate_size=5120,
-                num_hidden_layers=32,
-                num_attention_heads=16,
-                patch_size=14,
-                projection_dim=1024,
-                hidden_act="gelu",
-            )
-        )
-    codec.half().save_pretrained(folder / "vae")
-    tower.half().save_pretrained(folder / "clip")
-    return SevaFiles(folder / "seva.safetensors", folder / "vae", folder / "clip")
 
 
 def step_flops(config: SevaConfig) -> float:

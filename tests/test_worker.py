@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 from builders import STAGES, Workbench, failures, small_engine
-from worker_engines import cannot_be_loaded, dies_while_drawing, obedient
+from worker_engines import cannot_be_loaded, dies_while_drawing, has_a_process_of_its_own, obedient
 
+from worldexplorer import worker as module
 from worldexplorer.errors import ErrorClass
 from worldexplorer.events import Event, JobFinished, JobStarted, LogLine, StageFinished, StageProgress
 from worldexplorer.plan import new_run_id
-from worldexplorer.worker import _give, _hear, _Task, _Worker, run_jobs
+from worldexplorer.worker import Shares, _give, _hear, _Task, _Worker, run_jobs
 
 pytestmark = pytest.mark.slow  # real processes take seconds to start
 
@@ -127,6 +128,19 @@ def test_a_process_that_cannot_begin_fails_its_job(tmp_path: Path) -> None:
     assert "exit code 1" in failure.error.message
 
 
+def test_after_a_failure_that_was_not_the_inputs_the_others_get_a_new_process(tmp_path: Path) -> None:
+    """A GPU that failed stays so for the whole process; a photo that cannot be read changes nothing."""
+    bench = Workbench(tmp_path, samples=4)
+    (bench.data / "fail-in-training").touch()
+    (bench.data / "2.png").write_bytes(b"no picture")
+    events: list[Event] = []
+    jobs = bench.jobs().jobs
+    run_jobs(bench.config(), new_run_id(), jobs, events.append, stop_on_failure=False, load=obedient)
+    assert [failure.index for failure in failures(events)] == [0, 2]
+    failed, second, fourth = (bench.data / "pids").read_text().split()
+    assert failed != second == fourth
+
+
 def test_an_interrupt_stops_the_workers(tmp_path: Path) -> None:
     bench = Workbench(tmp_path)
     (bench.data / "sleep-in-training").touch()
@@ -160,6 +174,36 @@ def test_a_worker_does_not_outlive_its_parent(tmp_path: Path) -> None:
         os.kill(parent, signal.SIGKILL)
         os.waitpid(parent, 0)
     _when(lambda: _gone(worker))
+
+
+@pytest.mark.parametrize(
+    ("workers", "gpus", "expected"),
+    [
+        (1, "0 1 2", ["0,1,2"]),
+        (2, "0 1", ["0", "1"]),
+        (2, "2 5 GPU-7", ["2,GPU-7", "5"]),
+        (3, "4 6", ["4", "6", "4"]),
+    ],
+)
+def test_workers_share_the_gpus(workers: int, gpus: str, expected: list[str]) -> None:
+    shares = Shares(workers, 1, tuple(gpus.split()))
+    assert [shares.variables(place)["CUDA_VISIBLE_DEVICES"] for place in range(workers)] == expected
+
+
+def test_without_gpus_nothing_is_said_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert Shares(2, 3, ()).variables(1) == {"NUMBA_NUM_THREADS": "3", "OPENBLAS_NUM_THREADS": "3"}
+
+
+def test_a_worker_sees_its_gpus_alone_and_may_have_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Workbench(tmp_path, samples=2)
+    monkeypatch.setattr(module, "gpus_of", lambda run: ("3", "1")[: run.batch.gpus])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1,2")
+    run = bench.config(workers=2, gpus=2, only_stages=(1,))
+    jobs = bench.jobs().jobs
+    run_jobs(run, new_run_id(), jobs, lambda event: None, stop_on_failure=True, load=has_a_process_of_its_own)
+    assert sorted(path.read_text() for path in (bench.data / "gpus").iterdir()) == ["1 None", "3 None"]
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "3,1,2"
 
 
 class DeadProcess:

@@ -1,5 +1,8 @@
 """Worker processes: each runs one job at a time, so that a crash or a kill takes one job and nothing else.
 
+Workers share the machine: its cores, and its GPUs, of which each sees its own share alone. Where there are more workers
+than GPUs, several see the same one, whose memory has to do for them.
+
 The parent sends jobs through a pipe and hears events back. A worker ends when its parent does. SIGINT is the parent's
 to handle: it stops its workers with SIGTERM.
 
@@ -15,39 +18,76 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from worldexplorer.config import RunConfig
 from worldexplorer.dataset import Job
 from worldexplorer.engine import Engine
-from worldexplorer.engines import load_engine
-from worldexplorer.errors import InfrastructureError
+from worldexplorer.engines import gpus_of, load_engine
+from worldexplorer.errors import ErrorClass, InfrastructureError
 from worldexplorer.events import Event, JobFinished, JobStarted, LogLine, StageFinished
 from worldexplorer.job import run_job
 from worldexplorer.log import PACKAGE, current_work, redact
+from worldexplorer.processes import end_with_parent, sigint_blocked
 from worldexplorer.processors import usable_processors
 from worldexplorer.stage import StageRunner
 from worldexplorer.storage import Storage, open_storage
 
 EngineLoader = Callable[[RunConfig], Engine]
-_EXIT_ORPHANED = 70
 _STOP_SECONDS = 10.0
 _SIGNAL_GRACE_SECONDS = 0.2
+_OF_THE_INPUT = (ErrorClass.USER, ErrorClass.TRANSIENT)
+"""Failures that say nothing about the process."""
+_GPU_VARIABLE = "CUDA_VISIBLE_DEVICES"
 _THREAD_VARIABLES = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @dataclass
 class _Worker:
-    """A worker as its parent sees it; `stages` are those that its job has not finished yet, None before it began."""
+    """A worker as its parent sees it.
+
+    Attributes:
+        place: its number among the workers of the run; who follows it in its place gets its share of the machine.
+        stages: those that its job has not finished yet, None before it began.
+    """
 
     process: BaseProcess
     connection: Connection
     job: Job
+    place: int = 0
     stages: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How the workers of a run share the machine.
+
+    Attributes:
+        workers: how many there are.
+        threads: of each.
+        gpus: that the run may use, as CUDA_VISIBLE_DEVICES names them.
+    """
+
+    workers: int
+    threads: int
+    gpus: tuple[str, ...]
+
+    @staticmethod
+    def of(run: RunConfig, workers: int) -> Shares:
+        """The shares of so many workers in this machine."""
+        return Shares(workers, max(1, usable_processors() // workers), gpus_of(run))
+
+    def variables(self, place: int) -> dict[str, str]:
+        """What a worker's environment says; the libraries read it when the new process loads them."""
+        found = {name: str(self.threads) for name in _THREAD_VARIABLES if name not in os.environ}
+        if self.gpus:
+            own = self.gpus[place :: self.workers] or (self.gpus[place % len(self.gpus)],)
+            found[_GPU_VARIABLE] = ",".join(own)
+        return found
 
 
 @dataclass(frozen=True)
@@ -75,16 +115,19 @@ def run_jobs(
 
     Every worker loads its own engine with `load`, which is picklable.
 
-    A worker that dies fails its job with class `infrastructure`; the others go on, in a new worker. KeyboardInterrupt
-    and any other exception stop the workers first; jobs under way then have no record of this run.
+    A worker that dies fails its job with class `infrastructure`; the others go on, in a new worker. So they do after a
+    failure that was not the input's: a GPU that failed in one job fails in all that the process does later.
+    KeyboardInterrupt and any other exception stop the workers first; jobs under way then have no record of this run.
     """
-    task = _Task(run, run_id, load)
     waiting = list(reversed(list(jobs)))
+    shares = Shares.of(run, max(1, min(run.batch.workers, len(waiting))))
+    # What a worker sees of the GPUs is its share already.
+    task = _Task(replace(run, batch=replace(run.batch, gpus=None)), run_id, load)
     workers: list[_Worker] = []
     stopping = False
     try:
         while waiting and len(workers) < run.batch.workers:
-            workers.append(_start(task, waiting.pop()))
+            workers.append(_start(task, shares, waiting.pop(), len(workers)))
         while workers:
             ready = wait([worker.connection for worker in workers])
             for worker in [one for one in workers if one.connection in ready]:
@@ -92,7 +135,7 @@ def run_jobs(
                 if finished is None:
                     continue
                 stopping = stopping or (stop_on_failure and finished.failure is not None)
-                if stopping or not waiting or not worker.process.is_alive():
+                if stopping or not waiting or _is_spent(worker, finished):
                     workers.remove(worker)
                     _dismiss(worker)
                 if stopping or not waiting:
@@ -100,7 +143,7 @@ def run_jobs(
                 if worker in workers:
                     _give(worker, waiting.pop())
                 else:
-                    workers.append(_start(task, waiting.pop()))
+                    workers.append(_start(task, shares, waiting.pop(), worker.place))
     finally:
         for worker in workers:
             worker.process.terminate()
@@ -109,39 +152,32 @@ def run_jobs(
     return list(reversed(waiting))
 
 
-def _start(task: _Task, job: Job) -> _Worker:
+def _start(task: _Task, shares: Shares, job: Job, place: int) -> _Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    with _thread_limits(task.run.batch.workers), _sigint_blocked():
-        process = context.Process(target=_work, args=(theirs, task), name="worldexplorer-worker", daemon=True)
+    with _environment(shares.variables(place)), sigint_blocked():
+        # No daemon: those may have no processes of their own, such as one a GPU. It ends with its parent all the same.
+        process = context.Process(target=_work, args=(theirs, task), name="worldexplorer-worker")
         process.start()
     theirs.close()
-    worker = _Worker(process, ours, job)
+    worker = _Worker(process, ours, job, place)
     _give(worker, job)
     return worker
 
 
 @contextmanager
-def _thread_limits(workers: int) -> Iterator[None]:
-    """Share the cores: the variables are read by the numeric libraries when the new process loads them."""
-    threads = str(max(1, usable_processors() // workers))
-    limits = {name: threads for name in _THREAD_VARIABLES if name not in os.environ}
-    os.environ.update(limits)
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set variables while a process is started, which inherits them."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
-        for name in limits:
-            del os.environ[name]
-
-
-@contextmanager
-def _sigint_blocked() -> Iterator[None]:
-    """Ctrl-C reaches every process of a terminal: a new one inherits the block, the parent gets what it missed."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _give(worker: _Worker, job: Job) -> None:
@@ -149,6 +185,14 @@ def _give(worker: _Worker, job: Job) -> None:
     worker.stages = None
     with suppress(OSError):  # it died while it had nothing to do; the next word from it says so
         worker.connection.send(job)
+
+
+def _is_spent(worker: _Worker, finished: JobFinished) -> bool:
+    """Whether the next job needs another process."""
+    if not worker.process.is_alive():
+        return True
+    error = finished.failure.error if finished.failure is not None else None
+    return error is not None and error.error_class not in _OF_THE_INPUT
 
 
 def _dismiss(worker: _Worker) -> None:
@@ -202,7 +246,7 @@ def _death(worker: _Worker, task: _Task) -> JobFinished:
 def _work(connection: Connection, task: _Task) -> None:
     """A worker's life."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _end_with_parent()
+    end_with_parent()
     sending = threading.Lock()
 
     def send(event: Event) -> None:
@@ -219,17 +263,6 @@ def _work(connection: Connection, task: _Task) -> None:
         except EOFError:
             return
         run_job(runner, storage, task.run, job, send)
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None, "a worker has a parent"
-
-    def watch() -> None:
-        wait([parent.sentinel])
-        os._exit(_EXIT_ORPHANED)
-
-    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
 
 class _Forwarder(logging.Handler):

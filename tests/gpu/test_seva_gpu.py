@@ -11,12 +11,15 @@ from torch import Tensor, nn
 
 from worldexplorer.models.seva.attention import attention_backends
 from worldexplorer.models.seva.config import SevaConfig
+from worldexplorer.models.seva.eight_bit import LEAST_CAPABILITY, EightBitOperations
 from worldexplorer.models.seva.network import SevaNetwork
 from worldexplorer.models.seva.operations import Modulation, Operations, PlainOperations
 from worldexplorer.models.seva.sampler import Conditions, SamplingPlan, sample
 from worldexplorer.progress import silent
 
 HALF_TOLERANCE = 2e-3
+EIGHT_BIT_TOLERANCE = 2e-2
+"""Between kernels and definition: the units round sums of eight-bit products."""
 FRAMES, SIDE = 5, 24
 KINDS = (torch.float16, torch.bfloat16)
 
@@ -39,13 +42,13 @@ def maps(channels: int, kind: torch.dtype, side: int = SIDE) -> Tensor:
     return normal(2 * FRAMES, channels, side, side - 3, kind=kind).to(memory_format=torch.channels_last)
 
 
-def check(operations: Operations, kind: torch.dtype, run) -> None:
+def check(operations: Operations, kind: torch.dtype, run, limit: float = HALF_TOLERANCE) -> None:
     """Compare with plain float32 on the same numbers."""
     torch.manual_seed(1)
     found = run(operations, kind)
     torch.manual_seed(1)
     expected = run(PlainOperations(), torch.float32)
-    limit = HALF_TOLERANCE * (8 if kind == torch.bfloat16 else 1)
+    limit *= 8 if kind == torch.bfloat16 else 1
     for one, other in zip(found, expected, strict=True):
         assert one.shape == other.shape
         assert relative_error(one.float(), other) < limit
@@ -79,7 +82,7 @@ def test_group_norm(fused, kind, channels, modulated) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("channels", [64, 320, 640])
+@pytest.mark.parametrize("channels", [64, 192, 320, 640])
 @pytest.mark.parametrize("with_token", [False, True])
 def test_sums_and_their_norms(fused, kind, channels, with_token) -> None:
     def run(operations: Operations, kind: torch.dtype) -> tuple[Tensor, ...]:
@@ -89,20 +92,37 @@ def test_sums_and_their_norms(fused, kind, channels, with_token) -> None:
         norm = layer(nn.LayerNorm(channels), kind)
         bias = norm.bias if with_token else None
         total, normed = operations.linear_add_norm(x, linear, base, norm, token=token, base_bias=bias)
-        return total, normed, operations.linear_add(x, linear, base), operations.layer_norm(base, norm, bias)
+        results = [total, normed, operations.linear_add(x, linear, base), operations.layer_norm(base, norm, bias)]
+        if token is not None:
+            results.append(operations.linear_norm(x, linear, base, norm, token))
+        return tuple(results)
+
+    check(fused, kind, run)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("channels", [64, 320])
+def test_the_end_of_a_transformer(fused, kind, channels) -> None:
+    def run(operations: Operations, kind: torch.dtype) -> tuple[Tensor]:
+        x, seen, base = (rounded(normal(2 * FRAMES, 35, channels), kind) for _ in range(3))
+        gate, last = layer(nn.Linear(channels, 8 * channels), kind), layer(nn.Linear(4 * channels, channels), kind)
+        projection = layer(nn.Linear(channels, channels), kind)
+        return (operations.close(x, gate, last, seen, projection, base),)
 
     check(fused, kind, run)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("length", [9, 1100])
-def test_attention(fused, kind, length) -> None:
+@pytest.mark.parametrize("spread", [1, 6], ids=["even weights", "few large weights"])
+def test_attention(fused, kind, length, spread) -> None:
     def run(operations: Operations, kind: torch.dtype) -> tuple[Tensor, Tensor]:
         qkv = rounded(normal(2 * FRAMES, length, 3 * 128), kind)
+        qkv[..., :256] *= spread
         with attention_backends(torch.device("cuda")):
             return operations.attention(qkv, 64), operations.temporal_attention(qkv, FRAMES, 64)
 
-    check(fused, kind, run)
+    check(fused, kind, run, HALF_TOLERANCE * spread**0.5)
 
 
 @pytest.mark.parametrize("frames", [1, 2, 16, 21, 24, 40, 130])
@@ -120,6 +140,28 @@ def test_gated_products(fused, kind, channels) -> None:
         return (operations.gated(x, layer(nn.Linear(channels, 8 * channels), kind)),)
 
     check(fused, kind, run)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_eight_bit_products(kind) -> None:
+    from worldexplorer.models.seva.fused_eight_bit import FusedEightBitOperations
+
+    if torch.cuda.get_device_capability() < LEAST_CAPABILITY:
+        pytest.skip("a GPU with eight-bit matrix units")
+
+    def run(operations: Operations, kind: torch.dtype) -> tuple[Tensor, ...]:
+        x, seen, base = (rounded(normal(2 * FRAMES, 35, 1280), kind) for _ in range(3))
+        x[0, 0] = 0
+        wide, last = layer(nn.Linear(1280, 3840, bias=False), kind), layer(nn.Linear(5120, 1280), kind)
+        gate, projection = layer(nn.Linear(1280, 10240), kind), layer(nn.Linear(1280, 1280), kind)
+        closed = operations.close(x, gate, last, seen, projection, base)
+        return operations.linear(x, wide), operations.gated(x, gate), closed
+
+    torch.manual_seed(1)
+    found = run(FusedEightBitOperations(), kind)
+    torch.manual_seed(1)
+    for one, other in zip(found, run(EightBitOperations(), torch.float32), strict=True):
+        assert relative_error(one.float(), other) < EIGHT_BIT_TOLERANCE
 
 
 def test_gelu_holds_far_from_zero(fused) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from worldexplorer.errors import UserError
-from worldexplorer.models.seva.memory import GIB, Placement, choose_placement, least_gib
+from worldexplorer.models.seva.memory import GIB, Placement, choose_placement, least_gib, wanted_gib
 
 PIXELS = 576 * 576
 
@@ -18,12 +18,12 @@ def free_on(card_gb: float) -> int:
 @pytest.mark.parametrize(
     ("card", "expected"),
     [
-        (10, Placement(resident=False, recorded=False, samplings=1)),
-        (12, Placement(resident=True, recorded=True, samplings=1)),
-        (16, Placement(resident=True, recorded=True, samplings=1)),
-        (24, Placement(resident=True, recorded=True, samplings=1)),
-        (40, Placement(resident=True, recorded=True, samplings=2)),
-        (80, Placement(resident=True, recorded=True, samplings=2)),
+        (10, Placement(resident=False, recorded=False)),
+        (12, Placement(resident=True, recorded=True)),
+        (16, Placement(resident=True, recorded=True)),
+        (24, Placement(resident=True, recorded=True)),
+        (40, Placement(resident=True, recorded=True)),
+        (80, Placement(resident=True, recorded=True)),
     ],
 )
 def test_each_card_does_what_the_page_says(card: int, expected: Placement) -> None:
@@ -38,9 +38,32 @@ def test_too_little_memory_names_the_least() -> None:
     assert "more memory" in caught.value.remedy
 
 
+def test_a_joint_sampling_that_does_not_fit_names_what_would() -> None:
+    between = int(1024**3 * (least_gib(21, PIXELS, 2) + 0.3))
+    assert choose_placement(between, 21, PIXELS, 2) == Placement(resident=False, recorded=False)
+    with pytest.raises(UserError, match=r"8\.3 GiB are needed for 24 frames at once \(7\.7 for 21, with") as caught:
+        choose_placement(between, 24, PIXELS, 2)
+    assert caught.value.remedy.endswith("or --num_seva_frames 8 or 16")
+    with pytest.raises(UserError) as caught:
+        choose_placement(4 * GIB, 24, PIXELS, 2)
+    assert "num_seva_frames" not in caught.value.remedy, "that would not help"
+
+
+def test_a_12_gb_card_keeps_less_of_stage_1_on_it() -> None:
+    assert choose_placement(free_on(12), 24, PIXELS, 2) == Placement(resident=False, recorded=False)
+    assert choose_placement(free_on(16), 24, PIXELS, 2) == Placement(resident=True, recorded=True)
+
+
 def test_more_frames_and_float32_need_more() -> None:
     assert least_gib(42, PIXELS, 2) > least_gib(21, PIXELS, 2)
     assert least_gib(21, PIXELS, 4) == pytest.approx(2 * least_gib(21, PIXELS, 2))
+
+
+@pytest.mark.parametrize(("frames", "size"), [(21, 2), (24, 2), (24, 4)])
+def test_with_what_is_wanted_everything_stays_and_with_less_it_does_not(frames: int, size: int) -> None:
+    wanted = wanted_gib(frames, PIXELS, size)
+    assert choose_placement(int(GIB * (wanted + 0.01)), frames, PIXELS, size).resident
+    assert not choose_placement(int(GIB * (wanted - 0.01)), frames, PIXELS, size).resident
 
 
 def test_an_8_gb_card_is_too_small() -> None:

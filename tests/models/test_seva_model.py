@@ -12,7 +12,6 @@ from tiny_seva import request, save_tiny_weights
 from worldexplorer.engine import NovelViewModel
 from worldexplorer.errors import Cancelled, DefectError, ErrorClass, OutOfMemoryError, UserError, classify
 from worldexplorer.models.seva import model as module
-from worldexplorer.models.seva.memory import Placement
 from worldexplorer.models.seva.model import SevaFiles, SevaModel, starting_noise
 from worldexplorer.models.seva.settings import SevaSettings
 from worldexplorer.progress import silent
@@ -50,12 +49,22 @@ def test_frames_depend_on_their_seed_not_on_the_order(model: SevaModel) -> None:
     assert not np.array_equal(again, first[0])
 
 
-def test_sampled_at_once_is_sampled_alone(model: SevaModel) -> None:
-    requests = [request(seed=1), request(frames=5, seed=2), request(seed=3), request(seed=4, steps=1)]
-    alone = [model.sample([one], silent)[0] for one in requests]
-    model.placement = Placement(resident=True, recorded=False, samplings=3)
-    for one, other in zip(model.sample(requests, silent), alone, strict=True):
-        assert np.abs(one.astype(int) - other).max() <= 1  # of 255: sums in another order
+def test_frames_depend_on_their_request_alone(files: SevaFiles) -> None:
+    """Not on what was asked for with them, nor on what was made before: several GPUs and resumed runs need that."""
+    requests = [request(seed=1), request(frames=5, seed=2), request(seed=3, given=4), request(seed=4, steps=1)]
+    together = SevaModel(files, SHORT, CPU).sample(requests, silent)
+    for asked, made in zip(requests, together, strict=True):
+        (alone,) = SevaModel(files, SHORT, CPU).sample([asked], silent)
+        assert np.array_equal(alone, made)
+
+
+def test_pictures_are_encoded_one_by_one(model: SevaModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which of a request's pictures are known already must not change what is computed for the others."""
+    batches = []
+    embed = model._tower.embed
+    monkeypatch.setattr(model._tower, "embed", lambda images: batches.append(len(images)) or embed(images))
+    model.sample([request(given=3)], silent)
+    assert batches == [1, 1, 1]
 
 
 def test_noise_is_the_seeds_alone() -> None:
@@ -82,7 +91,7 @@ def test_a_picture_is_encoded_once(model: SevaModel, monkeypatch: pytest.MonkeyP
     model.sample([request(given=3)], silent)
     model.sample([request(given=3)], silent)
     model.sample([request(given=4)], silent)  # the same pictures and one more
-    assert seen == [3, 1]
+    assert seen == [1] * 4
 
 
 def test_no_given_frame_is_no_error(model: SevaModel) -> None:
@@ -133,7 +142,7 @@ def test_too_little_memory_is_said_before_anything_loads(files: SevaFiles, monke
 
 def test_a_result_that_is_not_finite_is_an_error(model: SevaModel) -> None:
     model._network.out[2].bias.fill_(float("nan"))
-    with pytest.raises(DefectError, match=r"not finite \(float32, seeds \[0\]\).*bfloat16"):
+    with pytest.raises(DefectError, match=r"not finite \(float32, seed 0\).*bfloat16"):
         model.sample([request()], silent)
 
 
@@ -152,8 +161,20 @@ def test_frames_that_do_not_fit_are_refused(model: SevaModel, monkeypatch: pytes
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (5 * 2**30, 24 * 2**30))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 8 * 2**30)
     model._refuse_what_does_not_fit(21, 576 * 576)
-    with pytest.raises(UserError, match=r"13.0 GiB are free, 40.7 GiB are needed \(80 frames\).*fewer frames"):
+    with pytest.raises(OutOfMemoryError, match=r"13\.0 GiB are free, 40\.7 GiB are needed for 80 frames at once"):
         model._refuse_what_does_not_fit(80, 576 * 576)
+
+
+@pytest.mark.parametrize(("free_gib", "resident"), [(11.0, False), (8.0, False), (11.5, True)])
+def test_the_placement_covers_the_largest_sampling(
+    model: SevaModel, monkeypatch: pytest.MonkeyPatch, free_gib: float, resident: bool
+) -> None:
+    """With 8 GiB a joint sampling of 24 frames is refused when it comes, and the others are made."""
+    model.device = torch.device("cuda", 0)
+    model._kind = torch.float16
+    model.settings = SevaSettings(most_frames=24)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(free_gib * 2**30), 24 * 2**30))
+    assert model._place().resident is resident
 
 
 def test_an_odd_size_is_refused(model: SevaModel) -> None:

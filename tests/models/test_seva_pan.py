@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -33,9 +34,9 @@ class Hurried:
         self._model = model
         self.requests: list[NovelViewRequest] = []
 
-    def sample(self, requests: list[NovelViewRequest], progress: Progress) -> list[Images]:
+    def sample_each(self, requests: list[NovelViewRequest], progress: Progress) -> Iterator[tuple[int, Images]]:
         self.requests += requests
-        return self._model.sample([dataclasses.replace(one, steps=2) for one in requests], progress)
+        yield from self._model.sample_each([dataclasses.replace(one, steps=2) for one in requests], progress)
 
 
 def test_a_guider_is_chosen_by_its_name(model: SevaModel) -> None:

@@ -59,13 +59,20 @@ class FusedOperations(PlainOperations):
             offset,
             activate,
             dense=None if modulation is None else modulation.dense.contiguous(),
-            projection_weight=None if modulation is None else modulation.projection.weight,
-            projection_bias=None if modulation is None else modulation.projection.bias,
+            projection=None if modulation is None else self._modulation(modulation.projection),
         )
 
     def layer_norm(self, x: Tensor, norm: nn.LayerNorm, bias: Tensor | None = None) -> Tensor:
         """See Operations."""
         return layer_norm.layer_norm(x.contiguous(), bias, norm.weight, norm.bias, norm.eps)
+
+    def linear(self, x: Tensor, layer: nn.Linear) -> Tensor:
+        """See Operations."""
+        if not self.fused_products:
+            return super().linear(x, layer)
+        from worldexplorer.models.seva.kernels import hopper_products
+
+        return hopper_products.linear(x, layer.weight)
 
     # cuBLAS takes up to twice as long for a narrow product when it adds a bias: biases are added by the next kernel.
 
@@ -85,9 +92,18 @@ class FusedOperations(PlainOperations):
     ) -> tuple[Tensor, Tensor]:
         """See Operations."""
         change = functional.linear(x, linear.weight)
-        return layer_norm.add_norm(
+        total, normed = layer_norm.add_norm(
             base.contiguous(), change, linear.bias, base_bias, token, norm.weight, norm.bias, norm.eps
         )
+        assert total is not None
+        return total, normed
+
+    def linear_norm(self, x: Tensor, linear: nn.Linear, base: Tensor, norm: nn.LayerNorm, token: Tensor) -> Tensor:
+        """See Operations."""
+        change = functional.linear(x, linear.weight)
+        return layer_norm.add_norm(
+            base.contiguous(), change, linear.bias, None, token, norm.weight, norm.bias, norm.eps, keep=False
+        )[1]
 
     def attention(self, qkv: Tensor, head_channels: int) -> Tensor:
         """See Operations."""
@@ -115,6 +131,37 @@ class FusedOperations(PlainOperations):
             arranged = self._arranged[projection] = hopper_products.interleave(projection.weight, projection.bias)
         return hopper_products.gated(x, *arranged)
 
+    def close(
+        self, x: Tensor, gate: nn.Linear, last: nn.Linear, seen: Tensor, projection: nn.Linear, base: Tensor
+    ) -> Tensor:
+        """See Operations; two products that add to `base` in place.
+
+        The two last projections are one: projection(last(hidden)) has the weights' product. Their biases come with a
+        hidden channel that is always 1.
+        """
+        if not self.fused_products:
+            return super().close(x, gate, last, seen, projection, base)
+        from worldexplorer.models.seva.kernels import hopper_products
+
+        arranged = self._arranged.get(projection)
+        if arranged is None:
+            gates = hopper_products.with_a_one(gate.weight, gate.bias)
+            arranged = gates, closing_weights(last, projection, hopper_products.MORE)
+            self._arranged[projection] = arranged
+        gates, weight = arranged
+        hidden = hopper_products.gated(x, *gates)
+        rows = base.contiguous().flatten(0, -2)
+        rows.addmm_(hidden.flatten(0, -2), weight.T)
+        rows.addmm_(seen.flatten(0, -2), projection.weight.T)
+        return rows.view_as(base)
+
+    def _modulation(self, projection: nn.Conv2d) -> Tensor:
+        arranged = self._arranged.get(projection)
+        if arranged is None:
+            assert projection.bias is not None
+            arranged = self._arranged[projection] = group_norm.arrange(projection.weight, projection.bias)
+        return arranged
+
     def project(self, parts: tuple[Tensor, ...], convolution: nn.Conv2d) -> Tensor:
         """See Operations."""
         weights = convolution.weight[:, :, 0, 0].split([part.shape[1] for part in parts], dim=1)
@@ -139,6 +186,13 @@ class FusedOperations(PlainOperations):
             weight = self._arranged[convolution] = upsampling_weights(convolution.weight)
         assert convolution.bias is not None
         return maps.interleave(functional.conv2d(_channels_last(x), weight, padding=1), convolution.bias)
+
+
+def closing_weights(last: nn.Linear, projection: nn.Linear, more: int) -> Tensor:
+    """[C, H + more]: the product of both layers' weights, and what a hidden channel that is 1 adds: their biases."""
+    weight = projection.weight.float() @ last.weight.float()
+    bias = projection.weight.float() @ last.bias.float() + projection.bias.float()
+    return torch.cat([weight, functional.pad(bias[:, None], (0, more - 1))], dim=1).to(last.weight.dtype)
 
 
 def _installed(name: str) -> bool:

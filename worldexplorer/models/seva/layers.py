@@ -54,7 +54,7 @@ class ResidualBlock(nn.Module):
 
         Args:
             parts: maps whose concatenation [N, C_in, h, w] is the input.
-            time: [1 or N, time_channels].
+            time: [1 or N, time_channels], after the SiLU of `emb_layers`, which all blocks share.
             dense: [M, 6, h, w] Pluecker maps; frame n takes map n % M.
             operations: how to compute.
 
@@ -66,7 +66,7 @@ class ResidualBlock(nn.Module):
         h = operations.group_norm(parts, self.in_layers[0], modulation=modulation)
         # The first bias and the time embedding are the same at every pixel: both join the next normalisation.
         h = functional.conv2d(h, first.weight, padding=1)
-        h = operations.group_norm((h,), self.out_layers[0], offset=self.emb_layers(time) + first.bias)
+        h = operations.group_norm((h,), self.out_layers[0], offset=self.emb_layers[1](time) + first.bias)
         h = functional.conv2d(h, second.weight, padding=1)
         if isinstance(self.skip_connection, nn.Identity):
             (x,) = parts
@@ -219,7 +219,7 @@ class MultiviewTransformer(nn.Module):
         rows = frames * height * width
         h = operations.group_norm((x,), self.norm, activate=False).flatten(2).transpose(1, 2)
         h = functional.linear(h, self.proj_in.weight)  # its bias is added where the result is read
-        qkv = spatial.attn1.to_qkv(operations.layer_norm(h, spatial.norm1, self.proj_in.bias))
+        qkv = operations.linear(operations.layer_norm(h, spatial.norm1, self.proj_in.bias), spatial.attn1.to_qkv)
         if self.joint:
             mixed = operations.attention(qkv.reshape(-1, rows, qkv.shape[2]), self.head_channels).reshape(h.shape)
         else:
@@ -234,10 +234,10 @@ class MultiviewTransformer(nn.Module):
 
         hidden = mix.ff_in.hidden(normed, operations)
         h, normed = operations.linear_add_norm(hidden, mix.ff_in.net[2], seen, mix.norm1)
-        mixed = operations.temporal_attention(mix.attn1.to_qkv(normed), frames, self.head_channels)
-        _, normed = operations.linear_add_norm(mixed, mix.attn1.to_out[0], h, mix.norm3, token=tokens.time)
-        mixed = operations.linear_add(mix.ff.hidden(normed, operations), mix.ff.net[2], seen)
-        out = operations.linear_add(mixed, self.proj_out, x.flatten(2).transpose(1, 2))
+        mixed = operations.temporal_attention(operations.linear(normed, mix.attn1.to_qkv), frames, self.head_channels)
+        normed = operations.linear_norm(mixed, mix.attn1.to_out[0], h, mix.norm3, tokens.time)
+        base = x.flatten(2).transpose(1, 2)
+        out = operations.close(normed, mix.ff.net[0].proj, mix.ff.net[2], seen, self.proj_out, base)
         return out.transpose(1, 2).unflatten(2, (height, width))
 
 

@@ -1,18 +1,17 @@
 """What a GPU's free memory allows.
 
-| free GiB | what happens | cards |
-|---|---|---|
-| under 7.7 | an error that says what is needed | 8 GB |
-| 7.7 to 10.7 | the picture encoders leave the GPU while the network works, steps are launched one by one | 10 GB |
-| 10.7 to 33 | everything stays on the GPU, steps are replayed as a CUDA graph | 12, 16, 24 GB |
-| over 33 | the same, two samplings at once | 40, 80 GB |
+| free GiB, 21 frames | 24 frames | what happens | cards |
+|---|---|---|---|
+| under 7.7 | under 8.3 | an error that says what is needed | 8 GB |
+| 7.7 to 10.7 | 8.3 to 11.3 | the picture encoders leave the GPU meanwhile, steps are launched one by one | 10 GB |
+| over 10.7 | over 11.3 | everything stays on the GPU, steps are replayed as a CUDA graph | 12 GB; 16 GB |
 
-The figures are measured peaks at 576 pixels and 21 frames in half precision (docs/seva-speed.md) with a margin, scaled
-for other sizes.
+24 frames are stage 1's joint sampling, of a path of 24 frames or more; all others have 21. The figures are measured
+peaks at 576 pixels and 21 frames in half precision (docs/seva-speed.md) with a margin, scaled for other sizes.
 
 Example:
     >>> choose_placement(free_bytes=23 * GIB, frames=21, pixels=576 * 576, bytes_a_value=2)
-    Placement(resident=True, recorded=True, samplings=1)
+    Placement(resident=True, recorded=True)
 """
 
 from __future__ import annotations
@@ -20,10 +19,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from worldexplorer.errors import UserError
+from worldexplorer.models.seva.config import TRAINED_FRAMES
 
 GIB = 2**30
-_PUBLISHED_FRAMES = 21
-_PUBLISHED_PIXELS = 576 * 576
+PUBLISHED_PIXELS = 576 * 576
+"""Of a picture."""
+FEWER_FRAMES = "--num_seva_frames 8 or 16"
+"""What keeps stage 1 to as many frames at once as stage 2."""
 _HALF_BYTES = 2
 _NETWORK_GIB = 3.2
 """The network's weights in half precision, and those kept in a second arrangement."""
@@ -31,10 +33,6 @@ _WORK_GIB = 4.5
 """What a step of one published sampling takes besides the weights."""
 _ENCODERS_GIB = 3.0
 """Both picture encoders and their work, while a recorded step keeps its memory."""
-_MOST_SAMPLINGS = 2
-"""One sampling fills the GPU: more at once cost as much each."""
-_SAMPLINGS_MARGIN = 3.0
-"""Work of a sampling for which there must be room before two are computed at once."""
 
 
 @dataclass(frozen=True)
@@ -44,17 +42,20 @@ class Placement:
     Attributes:
         resident: whether the picture encoders stay on the GPU too.
         recorded: whether there is room to keep a step's memory for its CUDA graph.
-        samplings: independent samplings computed at once.
     """
 
     resident: bool
     recorded: bool
-    samplings: int
 
 
 def least_gib(frames: int, pixels: int, bytes_a_value: int) -> float:
     """The least free GPU memory for one sampling."""
     return round(_network(bytes_a_value) + _work(frames, pixels, bytes_a_value), 1)
+
+
+def wanted_gib(frames: int, pixels: int, bytes_a_value: int) -> float:
+    """The free GPU memory with which everything stays on the GPU."""
+    return _network(bytes_a_value) + _ENCODERS_GIB + _work(frames, pixels, bytes_a_value)
 
 
 def choose_placement(free_bytes: int, frames: int, pixels: int, bytes_a_value: int) -> Placement:
@@ -66,18 +67,16 @@ def choose_placement(free_bytes: int, frames: int, pixels: int, bytes_a_value: i
     free = free_bytes / GIB
     least = least_gib(frames, pixels, bytes_a_value)
     if free < least:
+        fewer = least_gib(TRAINED_FRAMES, pixels, bytes_a_value)
+        way_out = f" ({fewer:.1f} for {TRAINED_FRAMES}, with {FEWER_FRAMES})" if frames > TRAINED_FRAMES else ""
         raise UserError(
-            f"too little GPU memory for SEVA: {free:.1f} GiB are free, {least:.1f} GiB are needed",
-            where=f"{frames} frames",
-            remedy="end other programs on this GPU, take one with more memory, or sample fewer frames at once",
+            f"too little GPU memory for SEVA: {free:.1f} GiB are free, {least:.1f} GiB are needed for "
+            f"{frames} frames at once{way_out}",
+            remedy="end other programs on this GPU, or take one with more memory"
+            + (f" or {FEWER_FRAMES}" if free >= fewer else ""),
         )
-    work = _work(frames, pixels, bytes_a_value)
-    room = free - _network(bytes_a_value) - _ENCODERS_GIB
-    if room < work:
-        return Placement(resident=False, recorded=False, samplings=1)
-    return Placement(
-        resident=True, recorded=True, samplings=max(1, min(_MOST_SAMPLINGS, int(room / (_SAMPLINGS_MARGIN * work))))
-    )
+    fits = free >= wanted_gib(frames, pixels, bytes_a_value)
+    return Placement(resident=fits, recorded=fits)
 
 
 def _network(bytes_a_value: int) -> float:
@@ -85,5 +84,5 @@ def _network(bytes_a_value: int) -> float:
 
 
 def _work(frames: int, pixels: int, bytes_a_value: int) -> float:
-    size = frames / _PUBLISHED_FRAMES * pixels / _PUBLISHED_PIXELS
+    size = frames / TRAINED_FRAMES * pixels / PUBLISHED_PIXELS
     return _WORK_GIB * size * bytes_a_value / _HALF_BYTES

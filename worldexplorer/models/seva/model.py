@@ -1,8 +1,11 @@
 """SEVA as the stages see it: posed pictures in, pictures of the other poses out.
 
 The network, the picture encoder and the image tower are loaded once and stay. What the encoders make of a given picture
-is kept, so a scaffold's eight views are encoded once a scene. A sampling's noise depends on its seed alone: neither on
-what else is sampled, nor on the order, nor on the device.
+is kept, so a scaffold's eight views are encoded once a scene.
+
+A sampling's frames depend on its request alone: its noise on its seed, and every sampling and every given picture is
+computed by itself, because kernels sum in another order where a batch has another size. One sampling fills a GPU, so
+nothing is lost.
 
 Example:
     >>> model = SevaModel(SevaFiles(network=..., codec=..., tower=...))
@@ -28,12 +31,14 @@ from torch import Tensor
 
 from worldexplorer.engine import Images, NovelViewRequest
 from worldexplorer.errors import DefectError, OutOfMemoryError, UserError
+from worldexplorer.models.compilers import require_compiler
 from worldexplorer.models.seva.attention import attention_backends
 from worldexplorer.models.seva.cameras import pluecker_maps
 from worldexplorer.models.seva.checkpoint import load_network
 from worldexplorer.models.seva.config import LATENT_CHANNELS, LATENT_SCALE, TRAINED_FRAMES
+from worldexplorer.models.seva.eight_bit import EightBitOperations, require_eight_bit_units
 from worldexplorer.models.seva.guidance import guidance_scales
-from worldexplorer.models.seva.memory import Placement, choose_placement
+from worldexplorer.models.seva.memory import GIB, PUBLISHED_PIXELS, Placement, choose_placement, least_gib
 from worldexplorer.models.seva.pictures import load_codec, load_image_tower
 from worldexplorer.models.seva.sampler import Conditions, SamplingPlan, Step, sample, take_step
 from worldexplorer.models.seva.settings import SevaSettings
@@ -76,11 +81,6 @@ class _Job:
     intrinsics: Tensor
     sources: list[int]  # for each sampled frame the request's frame it is, or copies
 
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """Frames, height, width and steps: what must be equal to be sampled at once."""
-        return len(self.sources), *self.request.images.shape[1:3], self.request.steps
-
 
 class SevaModel:
     """SEVA on one device (:class:`worldexplorer.engine.NovelViewModel`).
@@ -121,7 +121,6 @@ class SevaModel:
             type(self._network.operations).__name__,
         )
 
-    @torch.inference_mode()
     def sample(self, requests: Sequence[NovelViewRequest], progress: Progress) -> list[Images]:
         """All frames of each request; given ones as they were given.
 
@@ -130,51 +129,37 @@ class SevaModel:
             OutOfMemoryError: the GPU's memory ran out.
             DefectError: the network's result is not finite.
         """
-        jobs = [self._job(request) for request in requests]
-        results: dict[int, Images] = {}
-        total = sum(job.shape[-1] for job in jobs)
-        done = 0
-        with attention_backends(self.device):
-            for numbers in _batches(jobs, self.placement.samplings):
-                share = sum(jobs[number].shape[-1] for number in numbers)
-                span = part(progress, done / total, (done + share) / total)
-                with self._memory_errors():
-                    frames = self._sample_together([jobs[number] for number in numbers], span)
-                results |= dict(zip(numbers, frames, strict=True))
-                done += share
-        return [results[number] for number in range(len(jobs))]
+        return [frames for _, frames in self.sample_each(requests, progress)]
 
-    def _sample_together(self, jobs: list[_Job], progress: Progress) -> list[Images]:
-        encoded = [self._encode(job) for job in jobs]
-        conditions = Conditions(
-            latents=torch.stack([latents for latents, _ in encoded]),
-            given=torch.stack([job.given for job in jobs]),
-            token=torch.stack([token for _, token in encoded]),
-            pluecker=torch.stack([pluecker_maps(job.c2w, job.intrinsics, *encoded[0][0].shape[-2:]) for job in jobs]),
-        )
-        scales = [
-            guidance_scales(
-                job.request.guider, job.c2w, job.intrinsics, job.given, job.request.cfg, job.request.cfg_min
-            )
-            for job in jobs
-        ]
-        noise = torch.stack([starting_noise(job.request.seed, encoded[0][0].shape) for job in jobs]).to(self.device)
-        latents = sample(
+    def sample_each(self, requests: Sequence[NovelViewRequest], progress: Progress) -> Iterator[tuple[int, Images]]:
+        """As `sample`, each result as soon as it is made, one after the other."""
+        for number, request in enumerate(requests):
+            span = part(progress, number / len(requests), (number + 1) / len(requests))
+            with torch.inference_mode(), attention_backends(self.device), self._memory_errors():
+                frames = self._sample(self._job(request), span)
+            yield number, frames
+
+    def _sample(self, job: _Job, progress: Progress) -> Images:
+        request = job.request
+        latents, token = self._encode(job)
+        pluecker = pluecker_maps(job.c2w, job.intrinsics, *latents.shape[-2:])
+        scales = guidance_scales(request.guider, job.c2w, job.intrinsics, job.given, request.cfg, request.cfg_min)
+        (result,) = sample(
             self._network,
-            conditions,
-            noise,
-            torch.stack(scales),
-            self._plan(jobs[0].request),
+            Conditions(latents[None], job.given[None], token[None], pluecker[None]),
+            starting_noise(request.seed, latents.shape)[None].to(self.device),
+            scales[None],
+            self._plan(request),
             part(progress, 0.0, _DENOISING_SHARE),
             self._step,
         )
-        if not torch.isfinite(latents).all():
+        if not torch.isfinite(result).all():
             raise DefectError(
                 "SEVA's result is not finite",
-                where=f"{self.settings.precision}, seeds {[job.request.seed for job in jobs]}",
+                where=f"{self.settings.precision}, seed {request.seed}",
                 remedy="run it in bfloat16, whose range is wider; if that fails too, the weights are damaged",
             )
-        frames = [self._decode(job, one) for job, one in zip(jobs, latents, strict=True)]
+        frames = self._decode(job, result)
         progress(1, 1, "decoding")
         return frames
 
@@ -204,12 +189,18 @@ class SevaModel:
         )
 
     def _refuse_what_does_not_fit(self, frames: int, pixels: int) -> None:
-        """More frames than the network was trained with are sampled together too, where there is memory for them."""
+        """More frames than the network was trained with are sampled together too, where there is memory for them.
+
+        Where there is none, it has run out: the stage is tried again with fewer.
+        """
         if self.device.type != "cuda" or frames <= TRAINED_FRAMES:
             return
         free, _ = torch.cuda.mem_get_info(self.device)
         held = torch.cuda.memory_reserved(self.device)
-        choose_placement(free + held, frames, pixels, self._kind.itemsize)
+        try:
+            choose_placement(free + held, frames, pixels, self._kind.itemsize)
+        except UserError as error:
+            raise OutOfMemoryError(error.what, where=str(self.device), remedy=error.remedy) from None
 
     def _encode(self, job: _Job) -> tuple[Tensor, Tensor]:
         """Latents [T, 4, h, w] with zeros where a frame is not given, and the mean token of the given ones."""
@@ -231,10 +222,10 @@ class SevaModel:
             digest: picture for digest, picture in zip(digests, pictures, strict=True) if digest not in self._known
         }
         if fresh:
-            images = torch.from_numpy(np.stack(list(fresh.values()))).to(self.device)
             with self._encoders():
-                latents, tokens = self._codec.encode(images).cpu(), self._tower.embed(images).cpu()
-            self._known |= dict(zip(fresh, zip(latents, tokens, strict=True), strict=True))
+                for digest, picture in fresh.items():
+                    image = torch.from_numpy(picture)[None].to(self.device)
+                    self._known[digest] = self._codec.encode(image)[0].cpu(), self._tower.embed(image)[0].cpu()
         found = [self._known[digest] for digest in digests]
         for digest in digests:
             self._known.move_to_end(digest)
@@ -267,20 +258,32 @@ class SevaModel:
 
     def _place(self) -> Placement:
         if self.device.type != "cuda":
-            return Placement(resident=True, recorded=False, samplings=1)
+            return Placement(resident=True, recorded=False)
         free, _ = torch.cuda.mem_get_info(self.device)
-        return choose_placement(free, TRAINED_FRAMES, 576 * 576, self._kind.itemsize)
+        most = self.settings.most_frames
+        if least_gib(most, PUBLISHED_PIXELS, self._kind.itemsize) > free / GIB:
+            most = TRAINED_FRAMES  # a sampling of more is refused when it comes: not every run gets to one
+        return choose_placement(free, most, PUBLISHED_PIXELS, self._kind.itemsize)
 
     def _make_step(self) -> Step:
         """The fastest way to take a step here."""
+        if self.settings.fp8:
+            self._network.operations = EightBitOperations()
         if self.device.type != "cuda":
             return take_step
         step: Step = take_step
+        if self.settings.fp8:
+            require_eight_bit_units(
+                torch.cuda.get_device_capability(self.device), torch.cuda.get_device_name(self.device)
+            )
+        if self.settings.fused or self.settings.compile:
+            require_compiler("SEVA")
         able = torch.cuda.get_device_capability(self.device) >= _HALF_KERNELS_FROM
         if self.settings.fused and able and self._kind != torch.float32:
             from worldexplorer.models.seva.fused import FusedOperations
+            from worldexplorer.models.seva.fused_eight_bit import FusedEightBitOperations
 
-            self._network.operations = FusedOperations()
+            self._network.operations = FusedEightBitOperations() if self.settings.fp8 else FusedOperations()
         elif self.settings.compile:
             step = torch.compile(take_step)
         if self.settings.record and self.placement.recorded:
@@ -303,19 +306,17 @@ class SevaModel:
             ) from error
 
 
+def load_on(device: str, files: SevaFiles, settings: SevaSettings) -> SevaModel:
+    """SEVA on a device that becomes this process's own: a loader for a fleet."""
+    place = torch.device(device)
+    if place.type == "cuda":
+        torch.cuda.set_device(place)
+    return SevaModel(files, settings, place)
+
+
 def starting_noise(seed: int, shape: Sequence[int]) -> Tensor:
     """Standard normal numbers of a seed, made on the CPU: the same whatever device computes with them."""
     return torch.randn(tuple(shape), generator=torch.Generator("cpu").manual_seed(seed))
-
-
-def _batches(jobs: list[_Job], most: int) -> Iterator[list[int]]:
-    """Numbers of jobs that are sampled at once: of one shape, in order, at most `most`."""
-    alike: dict[tuple[int, int, int, int], list[int]] = {}
-    for number, job in enumerate(jobs):
-        alike.setdefault(job.shape, []).append(number)
-    for numbers in alike.values():
-        for start in range(0, len(numbers), most):
-            yield numbers[start : start + most]
 
 
 def _first_gpu() -> torch.device:

@@ -157,7 +157,7 @@ class SevaNetwork(nn.Module):
         With a front, `x` holds only the frames that differ, and the result all.
         """
         operations = self.operations
-        time = self.time_embed(sinusoids(timestep, self.config.model_channels).to(x.dtype))
+        time = functional.silu(self.time_embed(sinusoids(timestep, self.config.model_channels).to(x.dtype)))
         tokens = iter(conditioning.tokens)
         level = 0
 

@@ -55,6 +55,9 @@ class Operations(Protocol):
     def layer_norm(self, x: Tensor, norm: nn.LayerNorm, bias: Tensor | None = None) -> Tensor:
         """Normalise tokens, after adding `bias` [C] to them."""
 
+    def linear(self, x: Tensor, layer: nn.Linear) -> Tensor:
+        """Tokens through a layer without a bias."""
+
     def linear_add(self, x: Tensor, linear: nn.Linear, base: Tensor) -> Tensor:
         """Tokens `base` plus the projection of `x`."""
 
@@ -73,6 +76,9 @@ class Operations(Protocol):
         The rest: `token` [B, C] for each batch element, whose tokens follow each other, and `base_bias` [C] for all.
         """
 
+    def linear_norm(self, x: Tensor, linear: nn.Linear, base: Tensor, norm: nn.LayerNorm, token: Tensor) -> Tensor:
+        """The second result of :meth:`linear_add_norm` alone, where the sum itself is not needed."""
+
     def attention(self, qkv: Tensor, head_channels: int) -> Tensor:
         """Attention of the L tokens of each n over themselves: [N, L, 3C] -> [N, L, C]."""
 
@@ -81,6 +87,11 @@ class Operations(Protocol):
 
     def gated(self, x: Tensor, projection: nn.Linear) -> Tensor:
         """[..., C] -> [..., H]: project to 2H channels, value and gate; value * GELU(gate)."""
+
+    def close(
+        self, x: Tensor, gate: nn.Linear, last: nn.Linear, seen: Tensor, projection: nn.Linear, base: Tensor
+    ) -> Tensor:
+        """The end of a transformer: base + projection(seen + last(gated(x, gate))). It may be written over `base`."""
 
     def project(self, parts: tuple[Tensor, ...], convolution: nn.Conv2d) -> Tensor:
         """A 1 x 1 convolution, without its bias, of the maps whose concatenation is meant."""
@@ -123,6 +134,10 @@ class PlainOperations:
         x = x if bias is None else x + bias
         return functional.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
 
+    def linear(self, x: Tensor, layer: nn.Linear) -> Tensor:
+        """See Operations."""
+        return functional.linear(x, layer.weight)
+
     def linear_add(self, x: Tensor, linear: nn.Linear, base: Tensor) -> Tensor:
         """See Operations."""
         result: Tensor = base + linear(x)
@@ -144,6 +159,10 @@ class PlainOperations:
             total = (total.reshape(len(token), -1, total.shape[-1]) + token[:, None]).reshape(total.shape)
         return total, self.layer_norm(total, norm)
 
+    def linear_norm(self, x: Tensor, linear: nn.Linear, base: Tensor, norm: nn.LayerNorm, token: Tensor) -> Tensor:
+        """See Operations."""
+        return self.linear_add_norm(x, linear, base, norm, token=token)[1]
+
     def attention(self, qkv: Tensor, head_channels: int) -> Tensor:
         """See Operations."""
         q, k, v = qkv.unflatten(2, (3, -1, head_channels)).permute(2, 0, 3, 1, 4)
@@ -160,6 +179,12 @@ class PlainOperations:
         """See Operations."""
         value, gate = projection(x).chunk(2, dim=-1)
         return value * functional.gelu(gate)
+
+    def close(
+        self, x: Tensor, gate: nn.Linear, last: nn.Linear, seen: Tensor, projection: nn.Linear, base: Tensor
+    ) -> Tensor:
+        """See Operations."""
+        return self.linear_add(self.linear_add(self.gated(x, gate), last, seen), projection, base)
 
     def project(self, parts: tuple[Tensor, ...], convolution: nn.Conv2d) -> Tensor:
         """See Operations."""

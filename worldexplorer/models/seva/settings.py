@@ -7,9 +7,10 @@ Example:
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
-Precision = Literal["float16", "bfloat16", "float32"]
+from worldexplorer.config import Precision
+from worldexplorer.models.seva.config import TRAINED_FRAMES
 
 
 @dataclass(frozen=True)
@@ -24,22 +25,31 @@ class SevaSettings:
         compile: torch.compile the decoder of pictures, and the network where it has no kernels of our own.
         record: replay a step as a CUDA graph.
         fused: use kernels of our own on CUDA GPUs; off for plain torch.
+        most_frames: of one sampling, for which there must be memory.
         steps: network evaluations instead of those a request asks for.
         multistep: second-order steps; meant for fewer `steps`.
         guidance_interval: noise levels within which there is guidance.
         shorter_chunks: sample a request's own frames only, instead of filling up to 21 with copies of the last given.
+        fp8: compute the widest products of the transformers in eight-bit floating point.
     """
 
     precision: Precision = "float16"
     compile: bool = True
     record: bool = True
     fused: bool = True
+    most_frames: int = TRAINED_FRAMES
     steps: int | None = None
     multistep: bool = False
     guidance_interval: tuple[float, float] | None = None
     shorter_chunks: bool = False
+    fp8: bool = False
+
+    @property
+    def bytes_a_value(self) -> int:
+        """Of the precision."""
+        return 4 if self.precision == "float32" else 2
 
     def shortcuts(self) -> dict[str, Any]:
         """What is set that changes results, for records; empty for the published way."""
-        names = ("steps", "multistep", "guidance_interval", "shorter_chunks")
+        names = ("steps", "multistep", "guidance_interval", "shorter_chunks", "fp8")
         return {name: value for name, value in asdict(self).items() if name in names and value}

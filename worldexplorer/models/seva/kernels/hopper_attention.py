@@ -6,7 +6,11 @@ Example:
 
 from __future__ import annotations
 
+import os
 import warnings
+
+# The package keeps what it compiles only where this says so, and reads it when it is imported.
+os.environ.setdefault("FLASH_ATTENTION_CUTE_DSL_CACHE_ENABLED", "1")
 
 from flash_attn.cute.interface import flash_attn_func
 from torch import Tensor
