@@ -1,7 +1,8 @@
-"""What stage 1's pictures cost on this GPU: views from text and corner views, random weights at full size.
+"""What stage 1 costs on this GPU: pans of a photo, views from text and corner views; random weights at full size.
 
-Prints, for each model, the GiB of its weights, seconds of a warm picture, and peak memory; for FLUX also with one
-network on the GPU at a time. The pictures are made by the program's own code; only the files are left out.
+Prints seconds and peak memory of whole pans (photo in, files out), and for each model of pictures the GiB of its
+weights, seconds of a warm picture and peak memory; for FLUX also with one network on the GPU at a time. Everything is
+made by the program's own code.
 
 Example:
     python benchmarks/stage1.py --json stage1.json
@@ -10,12 +11,14 @@ Example:
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import string
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +33,13 @@ from diffusers import (
     Flux2KleinInpaintPipeline,
     Flux2KleinPipeline,
     Flux2Transformer2DModel,
+    FluxFillPipeline,
     FluxPipeline,
     FluxTransformer2DModel,
     StableDiffusionInpaintPipeline,
     UNet2DConditionModel,
 )
+from pan import PanBench, random_seva
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Split
@@ -58,7 +63,8 @@ from worldexplorer.progress import silent
 
 _GIB = 2**30
 _PROMPT = "a living room of a castle, with the horizon line centered, shot from an eye-level, straight-on camera"
-_PARTS = ("flux", "sd2", "klein", "flux-in-parts")
+_PARTS = ("pan", "flux", "sd2", "klein", "fill", "flux-in-parts")
+_PANS = (8, 80)
 
 
 class Sizes:
@@ -71,10 +77,10 @@ class Sizes:
         """One of the two."""
         return tiny if self.tiny else full
 
-    def flux(self) -> FluxPipeline:
-        """FLUX.1-dev."""
+    def flux(self, pipeline: Any = FluxPipeline) -> Any:
+        """FLUX.1-dev, or FLUX.1-Fill-dev, which also takes the latents of what is given and the mask."""
         pick = self.pick
-        return FluxPipeline(
+        return pipeline(
             scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
             vae=self._codec(latents=16, scale=0.3611, shift=0.1159),
             text_encoder=CLIPTextModel(self._clip_text(768, 12)),
@@ -92,7 +98,8 @@ class Sizes:
             ),
             tokenizer_2=words(512),
             transformer=FluxTransformer2DModel(
-                in_channels=64,
+                in_channels=64 if pipeline is FluxPipeline else 384,
+                out_channels=64,
                 num_layers=pick(19, 1),
                 num_single_layers=pick(38, 1),
                 attention_head_dim=pick(128, 16),
@@ -228,6 +235,11 @@ class UncheckedMaker(PictureMaker):
         assert len(made) == len(seeds)
 
 
+def size_of(network: torch.nn.Module) -> int:
+    """Bytes of its weights."""
+    return sum(one.numel() * one.element_size() for one in network.parameters())
+
+
 def networks(pipeline: Any) -> list[torch.nn.Module]:
     """The pipeline's networks."""
     return [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
@@ -237,7 +249,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--parts", nargs="*", default=list(_PARTS), choices=_PARTS)
-    parser.add_argument("--steps", type=int, default=50, help="of FLUX.1-dev and Stable Diffusion 2")
+    parser.add_argument("--steps", type=int, default=50, help="of SEVA, FLUX.1 and Stable Diffusion 2")
     parser.add_argument("--size", type=int, default=576)
     parser.add_argument("--tiny", action="store_true", help="tiny networks on the CPU: whether this script works")
     parser.add_argument("--json", type=Path, help="write the figures here too")
@@ -257,6 +269,7 @@ def main() -> None:
             if arguments.json:
                 arguments.json.write_text(json.dumps(figures, indent=1))
         bench.residents.keep_only("")
+        gc.collect()
         print(f"{part}: {time.perf_counter() - start:.1f} s in all", flush=True)
 
 
@@ -269,6 +282,24 @@ class Bench:
         self._steps = steps
         self._size = size
         self.residents = Residents()
+
+    def pan(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Pans of a photo by SEVA."""
+        with random_seva(self._device, tiny=self._sizes.tiny) as model:
+            operations = type(model._network.operations).__name__
+            packages = [name for name in ("flash_attn", "quack") if find_spec(name) is not None]
+            yield (
+                "SEVA",
+                {
+                    "placement": str(model.placement),
+                    "operations": operations,
+                    "packages": packages,
+                    "load s": round(model.load_seconds, 1),
+                },
+            )
+            bench = PanBench(model, self._size, self._steps, self._peak)
+            for frames in _PANS:
+                yield f"pan of {frames} frames", bench.measure(frames)
 
     def flux(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """FLUX.1-dev with all networks on the GPU."""
@@ -290,6 +321,12 @@ class Bench:
         filler = InpaintingModel("flux2-klein", Path, self.residents, None, self._device)
         build = lambda: self._sizes.klein(Flux2KleinInpaintPipeline)  # noqa: E731 (named by its use)
         yield "FLUX.2-klein-4B inpainting", self._holes(filler, build, filler.steps, 1)
+
+    def fill(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """FLUX.1-Fill-dev."""
+        filler = InpaintingModel("flux1-fill", Path, self.residents, self._steps, self._device)
+        build = lambda: self._sizes.flux(FluxFillPipeline)  # noqa: E731 (named by its use)
+        yield "FLUX.1-Fill-dev", self._holes(filler, build, self._steps, 1)
 
     def sd2(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Stable Diffusion 2 inpainting, one at a time and eight at once."""
@@ -339,9 +376,12 @@ class Bench:
     ) -> dict[str, Any]:
         with self._peak() as cold:
             make(0, 2)
-        weights = sum(one.numel() * one.element_size() for part in networks(source.made) for one in part.parameters())
+        weights = sum(map(size_of, networks(source.made)))
+        with self._work_of(max(networks(source.made), key=size_of)) as work:
+            make(1, 2)
+        source.made = None  # from here on the residents alone hold it, and drop it for the next one
         with self._peak() as warm:
-            make(1, steps)
+            make(2, steps)
         return {
             "weights GiB": round(weights / _GIB, 2),
             "steps": steps,
@@ -349,8 +389,35 @@ class Bench:
             "s a picture": round(warm["s"] / count, 3),
             "peak allocated GiB": warm.get("allocated"),
             "peak reserved GiB": warm.get("reserved"),
+            "beside torch GiB": warm.get("beside"),
+            "work of the largest network GiB": work.get("GiB"),
             "first s, weights made": round(cold["s"], 1),
         }
+
+    @contextmanager
+    def _work_of(self, network: torch.nn.Module) -> Iterator[dict[str, float]]:
+        """What a network's calls take in the block, besides what there was before each: the least room for it."""
+        found: dict[str, float] = {}
+        if self._device.type != "cuda":
+            yield found
+            return
+        before = 0
+
+        def begin(*_: Any) -> None:
+            nonlocal before
+            torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated()
+
+        def end(*_: Any) -> None:
+            taken = (torch.cuda.max_memory_allocated() - before) / _GIB
+            found["GiB"] = round(max(found.get("GiB", 0.0), taken), 2)
+
+        hooks = [network.register_forward_pre_hook(begin), network.register_forward_hook(end)]
+        try:
+            yield found
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     @contextmanager
     def _peak(self) -> Iterator[dict[str, float]]:
@@ -367,6 +434,8 @@ class Bench:
             torch.cuda.synchronize()
             found["allocated"] = round(torch.cuda.max_memory_allocated() / _GIB, 2)
             found["reserved"] = round(torch.cuda.max_memory_reserved() / _GIB, 2)
+            free, every = torch.cuda.mem_get_info()
+            found["beside"] = round((every - free - torch.cuda.memory_reserved()) / _GIB, 2)
         found["s"] = time.perf_counter() - start
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from builders import (
     STAGES,
+    SmallEngine,
     Workbench,
     flip_byte,
     no_waiting_for_the_disk,  # noqa: F401 (a fixture that is used without being named)
@@ -108,6 +109,18 @@ def test_changed_settings_are_refused_with_both_values(
     assert f"records/{stage}.json" in text
     assert go(finished, finished.config(force=True, **{setting: value}))[-1] == "splat"
     assert go(finished, run) == []
+
+
+def test_another_engine_is_named_instead_of_all_its_settings(finished: Workbench) -> None:
+    class Other(SmallEngine):
+        name = "other"
+
+        def describe(self) -> dict[str, Any]:
+            return {"name": "other", "weights": {"a": 1}}
+
+    decisions = finished.runner(definitions=toy_rooms(), engine=Other()).decide(finished.job())
+    assert decisions[-1].action is REFUSE
+    assert "made with other settings (engine: preview -> other) (" in decisions[-1].reason
 
 
 def test_settings_that_change_no_result_are_not_compared(finished: Workbench, tmp_path: Path) -> None:

@@ -52,6 +52,16 @@ def test_the_square_crop_is_the_middle(height, width):
     np.testing.assert_array_equal(square_crop(photo), photo[top : top + side, left : left + side])
 
 
+def test_a_narrower_lens_sees_the_middle_of_what_a_wider_one_sees():
+    photo = photo_of_waves(150, 120)
+    view, covered = view_zero(photo, None, 64, focal=2 * FOCAL)
+    assert covered.all()
+    middle, _ = view_zero(np.ascontiguousarray(photo[30:90, 45:105]), None, 64)
+    np.testing.assert_allclose(view.astype(int), middle.astype(int), atol=2)
+    _, covered = view_zero(photo, None, 64, focal=FOCAL / 2)
+    assert covered.mean() == pytest.approx(0.25 * 150 / 120)
+
+
 def test_view_zero_is_the_square_crop_exactly():
     photo = np.random.default_rng(0).integers(0, 256, (80, 120, 3), dtype=np.uint8)
     view, covered = view_zero(photo, None, 80)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from builders import (
     STAGES,
+    SmallEngine,
     Workbench,
     canonical_tree,
     no_waiting_for_the_disk,  # noqa: F401 (a fixture that is used without being named)
@@ -22,6 +23,7 @@ from worldexplorer.context import Outcome, StageContext
 from worldexplorer.errors import DefectError, UserError
 from worldexplorer.layout import JobId
 from worldexplorer.plan import NotRun
+from worldexplorer.pod.pages import stage_page
 from worldexplorer.summary import build_summary, read_plans, write_summary
 
 
@@ -107,6 +109,7 @@ def test_every_field(tmp_path: Path) -> None:
         "engine": "preview",
         "run_id": run_id,
         "notes": [],
+        "shortcuts": {},
         "retries": 0,
         "error": None,
     }
@@ -131,6 +134,21 @@ def test_failures_are_counted_and_ready_to_paste(bench: Workbench) -> None:
     }
     assert failed["scaffold_path"] is not None
     assert failed["export_path"] is None
+
+
+class Hurried(SmallEngine):
+    def describe(self) -> dict[str, Any]:
+        return {"name": "tiny", "shortcuts": {"steps": 25, "guidance_interval": (0.3, 20.0)}}
+
+
+def test_shortcuts_are_told(tmp_path: Path) -> None:
+    bench = Workbench(tmp_path)
+    (result,) = bench.batch(engine=Hurried(), definitions=toy_rooms())["results"]
+    assert result["shortcuts"] == {"steps": 25, "guidance_interval": [0.3, 20.0]}
+    record = bench.record("scaffold")
+    assert record.shortcuts == result["shortcuts"]
+    page = stage_page(bench.storage, JobId(0, "photorealistic"), record)
+    assert "<td>shortcut guidance_interval</td><td>[0.3, 20.0]</td>" in page
 
 
 def test_quality_notes_and_retries_are_those_of_all_stages(tmp_path: Path) -> None:

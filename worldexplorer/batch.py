@@ -27,6 +27,7 @@ from worldexplorer.extras import write_extras
 from worldexplorer.plan import BatchPlan, JobPlan, NotRun, make_plan, new_run_id
 from worldexplorer.publish import clear_failure
 from worldexplorer.selection import IndexSelection
+from worldexplorer.splat.formats import missing_for_formats, require_formats
 from worldexplorer.stage import DEFINITIONS
 from worldexplorer.storage import Storage, open_storage
 from worldexplorer.summary import write_summary
@@ -37,6 +38,7 @@ EXIT_SUCCESS = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_WAITING = 3
+_SPLAT_STAGE = 3
 
 
 class Interrupted(Exception):  # noqa: N818 (an outcome a caller turns into an exit code, not a mistake)
@@ -126,16 +128,30 @@ def _own_trajectories(root_dir: str | None) -> Collection[str] | None:
         raise UsageError(error.what, where=f"--root_dir: {error.where}", remedy=error.remedy) from None
 
 
+def missing_here(run: RunConfig, engine: Engine) -> list[str]:
+    """What keeps the selected stages from running on this machine, one sentence each."""
+    scaffold = run.scaffold
+    missing = engine.check(run.batch.only_stages, scaffold.scaffold_method, scaffold.traj_prior)
+    return missing + missing_for_formats(_formats(run))
+
+
 def require_engine(prepared: PreparedBatch) -> None:
-    """Refuse a batch that its engine cannot run here; UsageError saying what is missing and what to do."""
-    run = prepared.run
-    missing = prepared.engine.check(run.batch.only_stages, run.scaffold.scaffold_method, run.scaffold.traj_prior)
-    if missing:
-        raise UsageError(
-            f"the {prepared.engine.name} engine cannot run this here: " + "; ".join(missing),
-            where=f"--engine {prepared.engine.name}",
-            remedy=prepared.engine.remedy,
-        )
+    """Refuse a batch that cannot run here; UsageError saying what is missing and what to do."""
+    run, engine = prepared.run, prepared.engine
+    missing = missing_here(run, engine)
+    if len(missing) == len(missing_for_formats(_formats(run))):  # another engine would not help
+        require_formats(_formats(run))
+        return
+    raise UsageError(
+        f"the {engine.name} engine cannot run this here: " + "; ".join(missing),
+        where=f"--engine {engine.name}",
+        remedy=engine.remedy,
+    )
+
+
+def _formats(run: RunConfig) -> Collection[str]:
+    """What the run writes worlds as; nothing where it trains none."""
+    return run.splat.export_formats if _SPLAT_STAGE in run.batch.only_stages else ()
 
 
 def run_batch(prepared: PreparedBatch, listener: Callable[[Event], None]) -> BatchOutcome:

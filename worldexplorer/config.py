@@ -15,12 +15,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
-from typing import Any
+from typing import Any, Literal, get_args
 
 import docstring_parser
 
 from worldexplorer.errors import UsageError
 
+Precision = Literal["float16", "bfloat16", "float32"]
+"""A type that networks compute in."""
 STAGE_NAMES: Mapping[int, str] = {1: "scaffold", 2: "trajectory", 3: "splat"}
 PUBLISHED_TRAJECTORIES = ("in", "left", "right", "up")
 """The built-in trajectories, in their default order."""
@@ -30,9 +32,23 @@ DEFAULT_NUM_IMAGES_FOR_VGGT = 40
 FRAME_COUNT_STEP = 8
 FRAME_COUNT_RANGE = (8, 360)
 VGGT_IMAGE_RANGE = (1, 400)
+ANCHOR_RANGE = (3, 45)
+"""Anchors of a trajectory; the upper end is the length of the shortest published one."""
 HFOV_RANGE = (10.0, 150.0)
 PAN_GROWTHS = ("joint", "two-step")
 """How a turn on the spot grows from the photo."""
+GEOMETRY_MODELS = ("vggt", "depth-anything-3")
+"""The models of points of the full engine; the first is the published one."""
+EXPORT_FORMATS = ("ply", "spz", "compressed-ply")
+"""What a world can be written as; the first always is."""
+SPLAT_TRAINERS = ("gsplat", "nerfstudio")
+"""The trainers of the full engine."""
+SPLAT_PROFILES = ("published", "fast")
+"""How the gsplat trainer follows the recipe."""
+SPLAT_STEP_RANGE = (100, 1_000_000)
+"""Training steps of one image each."""
+MAX_GAUSSIANS_RANGE = (1, 10_000_000)
+"""Gaussians that a world can be cut down to; the upper end is what a PLY file may hold."""
 SCAFFOLD_GEN = "scaffold_gen"
 """The method that makes views from text."""
 CORNER_GUIDANCES = (7.0, 7.5, 8.0, 9.0, 4.0, 5.0, 6.0, 10.0, 11.0, 12.0, 13.0)
@@ -89,6 +105,7 @@ _OUTPUT = "Output and filtering"
 _STAGE_1 = "Stage 1: scaffold"
 _STAGE_2 = "Stage 2: trajectory + point cloud"
 _STAGE_3 = "Stage 3: Gaussian splats"
+_FULL_ENGINE = "Full engine"
 _GENERAL = "General"
 
 
@@ -120,7 +137,7 @@ class ScaffoldConfig:
     corner_guidances: tuple[float, ...] = setting(CORNER_GUIDANCES, group=_STAGE_1, metavar="A,B,...")
     """scaffold_gen and single_image_hybrid: the guidance scales of corner view variants, positive numbers. automatic
     and manual make a variant for each scale and each seed, 88 a corner by default; fast and single_image_hybrid take
-    the first scale alone."""
+    the first scale alone. flux2-klein takes no scale: with it there is a variant for each seed."""
     corner_seeds: int = setting(8, group=_STAGE_1, kind=int, metavar="N")
     """scaffold_gen only: how many seeds each guidance scale gets in automatic and manual, 1 to 64."""
     traj_prior: str = setting("pan-in-place", group=_STAGE_1, metavar="NAME")
@@ -210,6 +227,12 @@ class TrajectoryConfig:
     collision_rule: str = setting("clearance", group=_STAGE_2, choices=("clearance", "legacy"))
     """When a trajectory ends early: clearance, when metric depth says that something is too close; legacy, by the
     published threshold on inverse depth normalised over the trajectory."""
+    anchors: int | None = setting(None, group=_STAGE_2, kind=int, metavar="N")
+    """Full engine only: frames of each trajectory that are made first, 3 to 45, and between which the others are filled
+    in. Without it the published 13. Fewer are faster, find obstacles more coarsely and change the frames."""
+    geometry_model: str = setting("vggt", group=_STAGE_2, choices=GEOMETRY_MODELS)
+    """Full engine only: the model of the point cloud. VGGT is for research; depth-anything-3 is permissive and is told
+    where the cameras stand."""
     root_dir: str | None = setting(None, group=_STAGE_2, metavar="FOLDER")
     """A folder of own trajectories (NAME/transforms.json each) instead of the built-in four."""
 
@@ -220,6 +243,11 @@ class TrajectoryConfig:
                 f"translation_scaling_factor is {scale}",
                 where="--translation_scaling_factor",
                 remedy="give a number above 0, such as 3.0 indoors or 10.0 outdoors",
+            )
+        low, high = ANCHOR_RANGE
+        if self.anchors is not None and not low <= self.anchors <= high:
+            raise UsageError(
+                f"anchors is {self.anchors}", where="--anchors", remedy=f"give a number from {low} to {high}"
             )
         low, high = VGGT_IMAGE_RANGE
         if self.num_images_for_vggt is not None and not low <= self.num_images_for_vggt <= high:
@@ -238,6 +266,123 @@ class SplatConfig:
     """Where the trainer keeps its run data (checkpoints, logs). Without it inside the job's folder."""
     keep_training: bool = setting(False, group=_STAGE_3)
     """Keep the training checkpoints and logs after stage 3."""
+    export_formats: tuple[str, ...] = setting(("ply",), group=_STAGE_3, several=True, choices=EXPORT_FORMATS)
+    """What the world is written as. The two PLY files always are; spz adds splat.spz, compressed-ply adds
+    splat.compressed.ply, both smaller and rounded; these need the package gsply (worldexplorer[exports])."""
+    max_gaussians: int | None = setting(None, group=_STAGE_3, kind=int, metavar="N")
+    """After training, keep at most this many Gaussians: those that show most in the training views."""
+    splat_trainer: str = setting("gsplat", group=_STAGE_3, choices=SPLAT_TRAINERS)
+    """Full engine only: the trainer. gsplat is this program's own loop around the package gsplat, nerfstudio the
+    published call of ns-train; both follow one recipe."""
+    splat_profile: str = setting("published", group=_STAGE_3, choices=SPLAT_PROFILES)
+    """Full engine, gsplat only: published trains on one image a step; fast on four, with as many images in all."""
+    splat_steps: int | None = setting(None, group=_STAGE_3, kind=int, metavar="N")
+    """Full engine only: training steps of one image each, 100 to 1000000. Without it the published 30,000. Fewer are
+    faster and change the world; the schedules shrink in proportion."""
+    splat_heldout_every: int | None = setting(None, group=_STAGE_3, kind=int, metavar="N")
+    """Full engine, gsplat only: keep every N-th frame out of training, from 2, and measure the world with those."""
+    splat_stop_psnr: float | None = setting(None, group=_STAGE_3, kind=float, metavar="DB")
+    """Full engine, gsplat only: end training as soon as the frames that --splat_heldout_every keeps out reach this
+    many dB. Changes the world."""
+    filter_floaters: bool = setting(False, group=_STAGE_3)
+    """After training, take out Gaussians that hang in the air: those nearer to a camera than half of where the point
+    cloud begins, and those that touch hardly any of their neighbours."""
+
+    def __post_init__(self) -> None:
+        if self.nerf_folder is not None and (not self.nerf_folder or "://" in self.nerf_folder):
+            raise UsageError(
+                f"nerf_folder is {self.nerf_folder!r}, and trainers write to a folder of this machine",
+                where="--nerf_folder",
+                remedy="name a local folder; with results in a bucket every checkpoint is kept there too",
+            )
+        low, high = MAX_GAUSSIANS_RANGE
+        if self.max_gaussians is not None and not low <= self.max_gaussians <= high:
+            raise UsageError(
+                f"max_gaussians is {self.max_gaussians}",
+                where="--max_gaussians",
+                remedy=f"give a number from {low} to {high}",
+            )
+        self._check_training()
+
+    def _check_training(self) -> None:
+        low, high = SPLAT_STEP_RANGE
+        if self.splat_steps is not None and not low <= self.splat_steps <= high:
+            raise UsageError(
+                f"splat_steps is {self.splat_steps}",
+                where="--splat_steps",
+                remedy=f"give a number from {low} to {high}",
+            )
+        if self.splat_heldout_every is not None and self.splat_heldout_every < 2:
+            raise UsageError(
+                f"splat_heldout_every is {self.splat_heldout_every}",
+                where="--splat_heldout_every",
+                remedy="give a number from 2, such as 8",
+            )
+        if self.splat_stop_psnr is None:
+            return
+        if self.splat_heldout_every is None:
+            raise UsageError(
+                "splat_stop_psnr needs frames to measure with, and none are kept out of training",
+                where="--splat_stop_psnr",
+                remedy="give --splat_heldout_every too, such as 8",
+            )
+        if not (math.isfinite(self.splat_stop_psnr) and self.splat_stop_psnr > 0):
+            raise UsageError(
+                f"splat_stop_psnr is {self.splat_stop_psnr:g}",
+                where="--splat_stop_psnr",
+                remedy="give decibels above 0, such as 35",
+            )
+
+
+@dataclass(frozen=True)
+class FullEngineConfig:
+    """How the full engine runs SEVA, in the stages that use it; what changes frames stands in every record."""
+
+    precision: str = setting("float16", group=_FULL_ENGINE, choices=get_args(Precision))
+    """The type SEVA computes in. bfloat16 has a wider range and is less exact; float32 is slow, takes twice the memory
+    and is for comparisons."""
+    no_compile: bool = setting(False, group=_FULL_ENGINE)
+    """Do not compile SEVA's decoder of pictures, nor its network where that has no kernels of its own: a first job
+    starts sooner, all others take longer."""
+    steps: int | None = setting(None, group=_FULL_ENGINE, kind=int, metavar="N")
+    """Steps of SEVA's samplings in stages 1 and 2, 1 to 1000. Without it the published 50. Fewer are faster and change
+    the frames."""
+    multistep: bool = setting(False, group=_FULL_ENGINE)
+    """Let each of SEVA's steps also use the one before it (DPM-Solver++ 2M), which is meant for fewer --steps. Changes
+    the frames."""
+    guidance_interval: tuple[float, ...] = setting((), group=_FULL_ENGINE, metavar="LOW,HIGH")
+    """The noise levels between which SEVA's samplings are guided, two numbers from 0 (a sampling goes from 85 down to
+    0.2); steps outside of them cost half. Without it all are guided. Changes the frames."""
+    shorter_chunks: bool = setting(False, group=_FULL_ENGINE)
+    """Sample fewer than 21 frames where fewer are asked for, instead of filling up with copies. Faster, and changes the
+    frames."""
+    fp8: bool = setting(False, group=_FULL_ENGINE)
+    """Compute SEVA's widest products in eight-bit floating point, on GPUs of capability 8.9 and more (L4, RTX 40,
+    H100). Changes the frames."""
+
+    def __post_init__(self) -> None:
+        _require_steps("steps", self.steps)
+        if self.multistep and self.steps == 1:
+            raise UsageError(
+                "multistep needs a step before each but the first, and there is one step in all",
+                where="--multistep",
+                remedy="give more --steps, or leave --multistep out",
+            )
+        if self.fp8 and self.precision == "float32":
+            raise UsageError(
+                "fp8 rounds what float32 is there to keep",
+                where="--fp8",
+                remedy="leave out --fp8 or --precision float32",
+            )
+        interval = self.guidance_interval
+        if interval and (
+            len(interval) != 2 or not all(map(math.isfinite, interval)) or not 0 <= interval[0] < interval[1]
+        ):
+            raise UsageError(
+                f"guidance_interval is {','.join(f'{level:g}' for level in interval)}",
+                where="--guidance_interval",
+                remedy="give two numbers from 0, the lower one first, such as 0.3,20",
+            )
 
 
 @dataclass(frozen=True)
@@ -257,13 +402,17 @@ class BatchConfig:
     engine: str = setting("full", group=_GENERAL, choices=("full", "preview"))
     """The models to run on: full (GPU and weights) or preview (CPU, no weights; a synthesised preview)."""
     preset: str = setting("default", group=_GENERAL, choices=("smoke", "quick", "default", "quality"))
-    """preview engine only: image size, Gaussians and training length."""
+    """Preview engine only: image size, Gaussians and training length."""
     commercial: bool = setting(False, group=_GENERAL)
     """Refuse models whose licences do not allow every use, and say what to take instead."""
     seed: int = setting(0, group=_GENERAL, kind=int, metavar="N")
     """The seed of everything random; the same seed gives the same files."""
     workers: int = setting(1, group=_GENERAL, kind=int, metavar="N")
-    """Jobs run at the same time, each in a process of its own; they share the machine's cores."""
+    """Jobs run at the same time, each in a process of its own; they share the machine's cores and GPUs."""
+    gpus: int | None = setting(None, group=_GENERAL, kind=int, metavar="N")
+    """Full engine only: how many of this machine's GPUs are used, all unless given. They make views side by side and
+    share the pictures of a training step (--splat_profile fast); with --workers every job has GPUs of its own as long
+    as there are enough. The results are the same."""
     continue_on_error: bool = setting(False, group=_GENERAL)
     """Go on with the other jobs when one fails. Without it the first failure stops the rest."""
     check_checkpoints: bool = setting(False, group=_GENERAL)
@@ -283,6 +432,8 @@ class BatchConfig:
             raise UsageError(f"seed is {self.seed}", where="--seed", remedy="give a number from 0 to 4294967295")
         if self.workers < 1:
             raise UsageError(f"workers is {self.workers}", where="--workers", remedy="give a number from 1")
+        if self.gpus is not None and self.gpus < 1:
+            raise UsageError(f"gpus is {self.gpus}", where="--gpus", remedy="give a number from 1")
 
 
 @dataclass(frozen=True)
@@ -293,9 +444,10 @@ class RunConfig:
     scaffold: ScaffoldConfig = ScaffoldConfig()
     trajectory: TrajectoryConfig = TrajectoryConfig()
     splat: SplatConfig = SplatConfig()
+    full: FullEngineConfig = FullEngineConfig()
 
 
-CONFIG_CLASSES: tuple[type, ...] = (BatchConfig, ScaffoldConfig, TrajectoryConfig, SplatConfig)
+CONFIG_CLASSES: tuple[type, ...] = (BatchConfig, ScaffoldConfig, TrajectoryConfig, SplatConfig, FullEngineConfig)
 
 
 @cache

@@ -162,7 +162,7 @@ def decide(
     if record is None:
         return _unless_asked(storage, definition, job, known)
     if record.fingerprint != known.fingerprint:
-        return _refused(known, _changed_error(record, known, definition))
+        return _refused(known, _changed_error(record, known, definition, engine.name))
     damage = changed_files(storage, job.id, record)
     if damage:
         return _with(known, Action.RUN, f"heals {damage[0]}" + (f" and {len(damage) - 1} more" if damage[1:] else ""))
@@ -242,7 +242,7 @@ def _as_own(error: WorldExplorerError | OSError) -> WorldExplorerError:
     return InfrastructureError(f"the input cannot be read: {error.strerror}", where=str(error.filename or ""))
 
 
-def _changed_error(record: StageRecord, known: Decision, definition: StageDefinition[Any]) -> UserError:
+def _changed_error(record: StageRecord, known: Decision, definition: StageDefinition[Any], engine: str) -> UserError:
     where = layout.record(layout.JobId(record.index, record.variant), record.stage)
     stages = " ".join(str(number) for number in range(definition.number, 4))
     same_but_input = {**record.basis, "input": None} == {**known.basis, "input": None}
@@ -252,7 +252,9 @@ def _changed_error(record: StageRecord, known: Decision, definition: StageDefini
             where=where,
             remedy=f"replace it with --force --only_stages {stages}",
         )
-    changes = "; ".join(differences(record.basis, known.basis))
+    # Two engines have hardly a setting in common, so the rest would bury what was changed.
+    changed = [f"engine: {record.engine} -> {engine}"] if record.engine != engine else []
+    changes = "; ".join(changed or differences(record.basis, known.basis))
     made = f"made from another {record.input.stage}" if same_but_input and record.input else "made with other settings"
     return UserError(
         f"stage {definition.number} has a result {made} ({changes})",

@@ -121,6 +121,11 @@ class StageRecord(_Model):
         lines = sorted(f"{entry.sha256} {entry.path}\n" for entry in self.files)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
+    @property
+    def shortcuts(self) -> dict[str, Any]:
+        """What the engine was told that makes other results than the published way; empty for that."""
+        return dict(self.basis.get("engine", {}).get("shortcuts", {}))
+
     def file(self, path: str) -> FileEntry | None:
         """The entry of a path, None where the record names no such file."""
         return next((entry for entry in self.files if entry.path == path), None)

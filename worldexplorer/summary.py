@@ -130,6 +130,7 @@ def _result(storage: Storage, plan: PlanFile, planned: PlannedJob, stopped: str)
         "peak_memory_mib": {record.stage: record.peak_memory_mib for record in committed},
         "metrics": {name: value for record in committed for name, value in record.metrics.items()},
         "notes": [note for record in committed for note in record.notes],
+        "shortcuts": {name: value for record in committed for name, value in record.shortcuts.items()},
         "retries": sum(len(record.retries) for record in committed),
         "error": error,
     }

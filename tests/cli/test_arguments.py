@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import MISSING, fields
 
 import pytest
@@ -56,12 +57,20 @@ def test_every_field_is_one_flag_with_its_name_help_and_choices():
 
 def test_a_command_without_flags_has_every_default_of_the_dataclasses():
     run = parse_run(DATA)
-    for config_class, part in zip(CONFIG_CLASSES, (run.batch, run.scaffold, run.trajectory, run.splat), strict=True):
+    parts = (run.batch, run.scaffold, run.trajectory, run.splat, run.full)
+    for config_class, part in zip(CONFIG_CLASSES, parts, strict=True):
         assert type(part) is config_class
         for field in fields(config_class):
             assert field.default is not MISSING
             if field.name != "dataset_dir":
                 assert getattr(part, field.name) == field.default
+
+
+def test_help_breaks_no_number_and_no_name_in_two():
+    shown = batch_parser().format_help()
+    assert not re.search(r"[0-9.]\n +[0-9]", shown.split("--corner_guidances", 1)[1].split("--corner_seeds", 1)[0])
+    assert re.search(r"7\.0,7\.5,.*13\.0\)", "".join(shown.split()))
+    assert not re.search(r"[a-z]-\n", shown)
 
 
 def test_help_shows_each_default_once_and_as_it_would_be_typed():
@@ -79,7 +88,7 @@ def test_help_shows_each_default_once_and_as_it_would_be_typed():
 
 
 def _config_with(flag, run: RunConfig):
-    parts = {type(part): part for part in (run.batch, run.scaffold, run.trajectory, run.splat)}
+    parts = {type(part): part for part in (run.batch, run.scaffold, run.trajectory, run.splat, run.full)}
     return parts[flag.config_class]
 
 
@@ -89,7 +98,7 @@ def test_help_is_grouped_and_general_flags_come_last(capsys):
     assert ending.value.code == 0
     text = capsys.readouterr().out
     groups = ["Required:", "Output and filtering:", "Stage 1: scaffold:", "Stage 2: trajectory + point cloud:"]
-    groups += ["Stage 3: Gaussian splats:", "General:"]
+    groups += ["Stage 3: Gaussian splats:", "Full engine:", "General:"]
     places = [text.index(f"\n{group}\n") for group in groups]
     assert places == sorted(places)
 
@@ -143,6 +152,34 @@ def test_corner_variants_that_cannot_be(flag, value, problem):
         parse_run([*DATA, f"--{flag}={value}"])
     assert problem in str(caught.value)
     assert f"--{flag}" in caught.value.where
+
+
+def test_the_settings_of_seva():
+    words = ["--steps", "25", "--multistep", "--guidance_interval", "0.3,20", "--precision", "bfloat16", "--no_compile"]
+    full = parse_run([*DATA, *words, "--shorter_chunks"]).full
+    assert (full.steps, full.multistep, full.guidance_interval) == (25, True, (0.3, 20.0))
+    assert (full.precision, full.no_compile, full.shorter_chunks) == ("bfloat16", True, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["--steps", "0"], "steps is 0 (--steps). What to do: give a number from 1 to 1000"),
+        (["--steps", "1", "--multistep"], "there is one step in all (--multistep). What to do: give more --steps"),
+        (["--guidance_interval", "5"], "guidance_interval is 5 (--guidance_interval)"),
+        (["--guidance_interval", "20,0.3"], "give two numbers from 0, the lower one first"),
+        (["--guidance_interval", "0.3,inf"], "guidance_interval is 0.3,inf"),
+        (["--guidance_interval=-1,5"], "guidance_interval is -1,5"),
+        (["--guidance_interval", "low"], "'low', not numbers separated by commas (--guidance_interval)"),
+        (["--guidance_interval", "low"], "such as LOW,HIGH"),
+        (["--precision", "float8"], "choose from float16, bfloat16, float32"),
+        (["--fp8", "--precision", "float32"], "(--fp8). What to do: leave out --fp8 or --precision float32"),
+    ],
+)
+def test_settings_of_seva_that_cannot_be(words, problem):
+    with pytest.raises(UsageError) as caught:
+        parse_run([*DATA, *words])
+    assert problem in str(caught.value)
 
 
 def test_stages_are_sorted_and_named_once():
@@ -203,6 +240,7 @@ WRONG = [
         "workers is '1.5', not a whole number (--workers). What to do: give a whole number, such as --workers 1",
     ),
     ([*DATA, "--workers", "0"], "workers is 0 (--workers). What to do: give a number from 1"),
+    ([*DATA, "--gpus", "0"], "gpus is 0 (--gpus). What to do: give a number from 1"),
     ([*DATA, "--hfov", "wide"], "hfov is 'wide', not a number (--hfov). What to do: give a number"),
     ([*DATA, "--hfov", "nan"], "hfov is nan (--hfov). What to do: give degrees from 10 to 150"),
     (

@@ -32,7 +32,7 @@ def test_without_a_command_the_commands_are_listed(capsys):
     assert main([]) == 0
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
-    for name in ("batch", "summary", "verify", "weights", "doctor"):
+    for name in ("batch", "summary", "verify", "render", "weights", "doctor"):
         assert shown.count(f"  {name:10}") == 2
 
 
@@ -48,10 +48,10 @@ def test_the_version(capsys):
             ["sumary"],
             (
                 "unknown command 'sumary'. What to do: perhaps summary was meant; choose from batch, summary, "
-                "verify, weights, doctor"
+                "verify, render, weights, doctor"
             ),
         ),
-        (["run"], "unknown command 'run'. What to do: choose from batch, summary, verify, weights, doctor"),
+        (["run"], "unknown command 'run'. What to do: choose from batch, summary, verify, render, weights, doctor"),
         (["summary"], "OUTPUT_BASE is missing. What to do: give it as worldexplorer summary output/batch"),
         (["verify"], "OUTPUT_BASE is missing. What to do: give it as worldexplorer verify output/batch"),
         (
@@ -79,7 +79,7 @@ def test_a_wrong_command_is_one_line_and_exit_code_2(words, text, capsys):
     assert shown_error(capsys) == text
 
 
-@pytest.mark.parametrize("name", ["batch", "summary", "verify", "weights", "doctor"])
+@pytest.mark.parametrize("name", ["batch", "summary", "verify", "render", "weights", "doctor"])
 def test_every_command_has_help(name, capsys):
     assert main([name, "--help"]) == 0
     assert capsys.readouterr().out.startswith(f"usage: worldexplorer {name} ")
@@ -264,6 +264,18 @@ def test_what_an_engine_lacks_is_said_with_its_remedy_and_its_licence():
     assert missing
     assert all(text.startswith("cannot run here: ") for text in missing)
     assert "--engine preview" in facts[-2].text
+
+
+def test_what_several_stages_lack_is_said_once(monkeypatch):
+    class Lacking:
+        name, label, licence, remedy = "full", "full engine", "none", "take another"
+
+        def check(self, stages, scaffold_method, traj_prior):
+            return [f"stages {' and '.join(map(str, stages))} lack a GPU"]
+
+    monkeypatch.setattr(doctor, "load_engine", lambda run: Lacking())
+    missing = [fact.text for fact in doctor.engine_facts("full") if fact.good is False]
+    assert missing == ["cannot run here: stages 1 and 2 and 3 lack a GPU"]
 
 
 def test_a_package_that_is_not_installed_is_named_with_how_to_get_it(monkeypatch):

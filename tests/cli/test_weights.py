@@ -361,12 +361,32 @@ def test_the_list_says_what_is_where(pinned: LoopbackHub, capsys) -> None:
         (["pull", "on"], "perhaps one was meant"),
         (["pull", "--stages", "4"], "choose from 1 2 3"),
         (["pull", "--inpaint", "sd9"], "choose from sd2-inpainting, flux2-klein, flux1-fill"),
+        (["list", "--newest"], "list takes no --newest"),
+        (["pull", "--list", "mine.json"], "pull takes no --list"),
+        (["lock", "--stages", "1"], "lock takes no --stages"),
+        (["lock", "--commercial"], "lock takes no --commercial"),
+        (["pull", "one", "--stages", "1"], "models are named, and --stages chooses others"),
     ],
 )
 def test_wrong_words_are_one_line(words: list[str], text: str, hub: LoopbackHub, capsys) -> None:
     assert main(["weights", *words]) == 2
     assert text in capsys.readouterr().err
     assert hub.requests == []
+
+
+@pytest.mark.parametrize("action", ["list", "pull", "verify"])
+def test_stages_without_weights_are_told(action: str, hub: LoopbackHub, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("worldexplorer.cli.weights.needed_weights", lambda *settings: ())
+    assert main(["weights", action, "--stages", "3"]) == 0
+    assert capsys.readouterr().out == "these stages need no weights\n"
+    assert hub.requests == []
+
+
+def test_the_list_can_be_that_of_some_stages(hub: LoopbackHub, monkeypatch, capsys) -> None:
+    for_stage_1 = {(1,): ("one",)}
+    monkeypatch.setattr("worldexplorer.cli.weights.needed_weights", lambda stages, *more: for_stage_1[stages])
+    assert main(["weights", "list", "--stages", "1"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["one"]
 
 
 def test_the_stages_say_what_is_pulled(hub: LoopbackHub, monkeypatch, tmp_path) -> None:

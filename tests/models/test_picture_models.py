@@ -16,12 +16,14 @@ from worldexplorer.models.picture_models import (
     TextSettings,
     built_in_weights,
     choose_placement,
+    most_frames_at_once,
     needed_weights,
     smaller_placement,
     text_settings,
 )
 from worldexplorer.models.residents import Residents
 from worldexplorer.models.weights import weight_sets
+from worldexplorer.scaffold.variants import takes_guidance
 
 ALL = [*TEXT_TO_IMAGE.values(), *INPAINT.values()]
 
@@ -50,10 +52,27 @@ class TestPlacement:
         assert ranks == sorted(ranks)
 
 
-def test_flux_runs_on_a_24_gb_card_and_stays_on_one_of_40() -> None:
-    flux = TEXT_TO_IMAGE["flux1-dev"]
-    assert not choose_placement(flux, gib(23.6)).resident
-    assert choose_placement(flux, gib(38)).resident
+@pytest.mark.parametrize("model", [TEXT_TO_IMAGE["flux1-dev"], INPAINT["flux1-fill"]], ids=lambda model: model.title)
+def test_flux_is_too_large_for_a_24_gb_card_and_stays_on_one_of_40(model: PictureModel) -> None:
+    with pytest.raises(UserError, match=r"23\.8 GiB are needed"):
+        choose_placement(model, gib(23.4))
+    assert not choose_placement(model, gib(31)).resident
+    assert choose_placement(model, gib(38)).resident
+
+
+@pytest.mark.parametrize(
+    ("model", "peak", "reserved"),
+    [
+        (TEXT_TO_IMAGE["flux1-dev"], 32.49, 33.2),
+        (INPAINT["flux1-fill"], 32.23, 32.77),
+        (TEXT_TO_IMAGE["flux2-klein"], 15.72, 16.3),
+        (INPAINT["flux2-klein"], 15.72, 16.21),
+        (INPAINT["sd2-inpainting"], 7.78, 12.93),
+    ],
+)
+def test_room_for_everything_is_what_was_measured(model: PictureModel, peak: float, reserved: float) -> None:
+    """Peaks on an H200, most pictures at once: not less than was in use, nor much more than was held."""
+    assert peak < model.wanted_gib < reserved + 1
 
 
 def test_smaller_settings_end_with_one_network_at_a_time() -> None:
@@ -69,6 +88,28 @@ def test_the_published_settings() -> None:
     flux, sd2 = TEXT_TO_IMAGE["flux1-dev"], INPAINT["sd2-inpainting"]
     assert (flux.steps, flux.guidance, flux.precision) == (100, 3.5, "bfloat16")
     assert (sd2.steps, sd2.guidance, sd2.precision) == (50, None, "float16")
+
+
+def test_a_scale_is_asked_for_where_the_model_takes_one() -> None:
+    """The stage goes by names: it knows no models."""
+    assert {name for name, model in INPAINT.items() if takes_guidance(name)} == {
+        name for name, model in INPAINT.items() if model.guidance is None
+    }
+
+
+@pytest.mark.parametrize(
+    ("stages", "method", "frames", "most"),
+    [
+        ((1, 2, 3), "single_image", 80, 24),
+        ((1,), "single_image", 24, 24),
+        ((1,), "single_image", 16, 21),
+        ((1,), "single_image_hybrid", 80, 24),
+        ((1, 2), "scaffold_gen", 80, 21),
+        ((2, 3), "single_image", 80, 21),
+    ],
+)
+def test_the_largest_sampling_of_a_run(stages, method, frames, most) -> None:
+    assert most_frames_at_once(stages, method, frames) == most
 
 
 def test_the_command_offers_exactly_the_models_there_are() -> None:
@@ -91,7 +132,11 @@ def test_every_model_has_its_weights_in_the_list() -> None:
         ((1,), "single_image", ("seva", "seva-vae", "seva-clip")),
         ((1,), "scaffold_gen", ("flux1-dev", "sd2-inpainting", "prompt-score")),
         ((1,), "single_image_hybrid", ("sd2-inpainting", "seva", "seva-vae", "seva-clip")),
-        ((2,), "scaffold_gen", ("seva", "seva-vae", "seva-clip")),
+        (
+            (2,),
+            "scaffold_gen",
+            ("seva", "seva-vae", "seva-clip", "depth-indoor-small", "depth-outdoor-small", "vggt"),
+        ),
         ((3,), "scaffold_gen", ()),
     ],
 )
@@ -148,6 +193,53 @@ class TestResidents:
         residents.drop("d")
         self.ask(residents, "d", 1, log)
         assert log == ["a", "b", "c", "d", "d"]
+
+    def test_when_loading_runs_out_of_memory_all_others_leave_and_it_is_tried_once_more(self) -> None:
+        import torch
+
+        residents = Residents(free=lambda: 10)
+        for name in "ab":
+            residents.get(name, 1, lambda: "loaded")
+        tries = []
+
+        def load() -> str:
+            tries.append(("a" in residents, "b" in residents))
+            if "a" in residents or "b" in residents:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return "loaded"
+
+        assert residents.get("c", 1, load) == "loaded"
+        assert tries == [(True, True), (False, False)]
+
+    def test_a_network_that_does_not_fit_alone_and_other_errors_are_raised_at_once(self) -> None:
+        import torch
+
+        residents = Residents(free=lambda: 10)
+        tries = []
+
+        def fail(error: Exception) -> None:
+            tries.append(error)
+            raise error
+
+        with pytest.raises(torch.OutOfMemoryError):
+            residents.get("c", 1, lambda: fail(torch.OutOfMemoryError("CUDA out of memory")))
+        residents.get("a", 1, lambda: "loaded")
+        with pytest.raises(UserError):
+            residents.get("c", 1, lambda: fail(UserError("these are not its weights")))
+        assert len(tries) == 2
+        assert "a" in residents
+        assert "c" not in residents
+
+    def test_what_torch_keeps_is_given_back_before_the_next_one_counts(self, monkeypatch) -> None:
+        import torch
+
+        log = []
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "empty_cache", lambda: log.append("given back"))
+        residents = Residents(free=lambda: 10)
+        for _ in range(2):
+            residents.get("a", 1, lambda: log.append("loaded"))
+        assert log == ["given back", "loaded"]
 
     def test_without_a_gpu_nothing_is_short(self) -> None:
         residents = Residents(free=lambda: None)

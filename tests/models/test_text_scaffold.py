@@ -93,6 +93,60 @@ def test_manual_asks(bench: Workbench) -> None:
         stage_1(bench, SmallFullEngine(text=QUICK), "manual", **FEW)
 
 
+def test_a_person_picks_and_nothing_is_made_again(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(StageWaitingError):
+        stage_1(bench, SmallFullEngine(text=QUICK), "manual", **FEW)
+    form = bench.job_path("scaffold/picks/picks.json")
+    answer = json.loads(form.read_text())
+    answer["picks"] = dict(zip(answer["picks"], ("g2_s1", "g7_s0", "g7_s1", "g2_s0"), strict=True))
+    form.write_text(json.dumps(answer))
+    monkeypatch.setattr(pipelines, "first_gpu", lambda title: pytest.fail("a model was loaded"))
+    record = stage_1(bench, SmallFullEngine(text=QUICK), "manual", **FEW)
+    assert list(record.metrics["corner_variants"].values()) == ["g2_s1", "g7_s0", "g7_s1", "g2_s0"]
+    assert len({view.tobytes() for view in views_of(bench)}) == 8
+
+
+class Stopped(BaseException):
+    """Nothing that catches errors catches it."""
+
+
+class CountingInpainting:
+    """The real model, which stops after so many pictures."""
+
+    def __init__(self, model: Any, most: int) -> None:
+        self._model = model
+        self.left = most
+        self.made = 0
+
+    def inpaint(self, requests: Any, progress: Any) -> Any:
+        for picture in self._model.inpaint(requests, progress):
+            if self.made == self.left:
+                raise Stopped
+            self.made += 1
+            yield picture
+
+
+@pytest.mark.slow
+def test_a_stop_in_the_middle_of_88_variants_costs_none(bench: Workbench, tmp_path: Path) -> None:
+    class Counted(SmallFullEngine):
+        def __init__(self, most: int) -> None:
+            super().__init__(text=QUICK)
+            self.counting = CountingInpainting(super().inpaint("sd2-inpainting"), most)
+
+        def inpaint(self, name: str) -> Any:
+            return self.counting
+
+    whole = Workbench(tmp_path / "whole", [photo_sample(0, scaffold={"prompts": PROMPTS})])
+    expected = stage_1(whole, Counted(10_000), "automatic")
+    first, second = Counted(88 + 50), Counted(10_000)
+    with pytest.raises(Stopped):
+        stage_1(bench, first, "automatic")
+    record = stage_1(bench, second, "automatic")
+    assert (first.counting.made, second.counting.made) == (138, 4 * 88 - 138)
+    assert record.metrics == expected.metrics
+    assert (views_of(bench) == views_of(whole)).all()
+
+
 def test_the_permissive_models_do_it_all(bench: Workbench) -> None:
     text = replace(QUICK, text_to_image="flux2-klein", inpaint="flux2-klein", commercial=True)
     stage_1(bench, SmallFullEngine(text=text), "fast", text_to_image="flux2-klein", inpaint="flux2-klein")

@@ -119,6 +119,17 @@ class TestStage:
     def test_files_are_named(self, scaffold: Done) -> None:
         assert f"Files: {scaffold.metadata('scaffold')['data_uri']}" in scaffold.text("preview")
 
+    def test_the_worlds_files_and_films_are_listed(self, tmp_path: Path) -> None:
+        bench = Workbench(tmp_path)
+        cluster = Cluster(bench, tmp_path)
+        (planned,) = cluster.plan().parameters["jobs"]
+        done = cluster.job(planned, (1, 2, 3))
+        page = done.text("preview")
+        for name in ("splat.ply", "splat_rotated.ply", "turntable.mp4"):
+            size = bench.job_path(f"splat/{name}").stat().st_size
+            assert f'<td>splat/{name}</td><td class="number">{size:,}</td>' in page
+        assert "<td>splat/renders" not in page
+
 
 class TestPlan:
     def test_names_of_files_stay_text(self, tmp_path: Path) -> None:

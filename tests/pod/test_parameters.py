@@ -65,7 +65,8 @@ class TestParity:
             assert (parameter.kind, parameter.default) == ("string", "")
         elif isinstance(default, tuple):
             separator = None if FIELDS[name][1].metadata["several"] else ","
-            assert tuple(float(word) for word in parameter.default.split(separator)) == default
+            kind = FIELDS[name][1].metadata["kind"] if separator is None else float
+            assert tuple(kind(word) for word in parameter.default.split(separator)) == default
         else:
             assert (parameter.kind, parameter.default) == ("string", default)
 
@@ -161,6 +162,9 @@ settings = st.fixed_dictionaries(
         "trajectory_order": st.permutations(PUBLISHED_TRAJECTORIES).map(" ".join),
         "num_images_for_vggt": st.integers(1, 400).map(str),
         "keep_training": st.booleans(),
+        "export_formats": st.sampled_from(("ply", "spz", "spz compressed-ply")),
+        "max_gaussians": st.integers(1, 10_000_000).map(str),
+        "filter_floaters": st.booleans(),
     },
 )
 

@@ -12,7 +12,14 @@ import pytest
 from builders import Workbench, write_views
 
 from worldexplorer import __version__, layout
-from worldexplorer.config import BatchConfig, RunConfig, ScaffoldConfig, SplatConfig, TrajectoryConfig
+from worldexplorer.config import (
+    BatchConfig,
+    FullEngineConfig,
+    RunConfig,
+    ScaffoldConfig,
+    SplatConfig,
+    TrajectoryConfig,
+)
 from worldexplorer.dataset import load_dataset, resolve_jobs
 from worldexplorer.dataset.handover import describe_job
 from worldexplorer.errors import DefectError, UsageError
@@ -29,6 +36,7 @@ OTHER = RunConfig(
         preset="quick",
         seed=4294967295,
         workers=3,
+        gpus=2,
         continue_on_error=True,
         check_checkpoints=True,
         dry_run=True,
@@ -60,9 +68,31 @@ OTHER = RunConfig(
         trajectory_order=("up", "in"),
         num_images_for_vggt=8,
         collision_rule="legacy",
+        geometry_model="depth-anything-3",
+        anchors=9,
         root_dir="/paths",
     ),
-    SplatConfig(nerf_folder="/runs", keep_training=True),
+    SplatConfig(
+        nerf_folder="/runs",
+        keep_training=True,
+        export_formats=("compressed-ply", "ply", "spz"),
+        max_gaussians=123,
+        filter_floaters=True,
+        splat_trainer="nerfstudio",
+        splat_profile="fast",
+        splat_steps=7000,
+        splat_heldout_every=8,
+        splat_stop_psnr=34.5,
+    ),
+    FullEngineConfig(
+        precision="bfloat16",
+        no_compile=True,
+        steps=25,
+        multistep=True,
+        guidance_interval=(0.1, 19.999999999999996),
+        shorter_chunks=True,
+        fp8=True,
+    ),
 )
 
 
@@ -88,7 +118,7 @@ def stored(storage: LocalStorage, **changes: Any) -> None:
 
 
 def test_no_setting_of_this_test_is_its_default() -> None:
-    for part in (OTHER.batch, OTHER.scaffold, OTHER.trajectory, OTHER.splat):
+    for part in (OTHER.batch, OTHER.scaffold, OTHER.trajectory, OTHER.splat, OTHER.full):
         for one in dataclasses.fields(part):
             assert getattr(part, one.name) != one.default, one.name
 

@@ -101,13 +101,13 @@ def test_words_count_only_for_models_that_go_by_them(tmp_path: Path) -> None:
     bench = Workbench(tmp_path, [photo_sample(0, theme="forest")])
     engine = HybridEngine()
     stage_1(bench, engine, inpaint="flux2-klein")
-    assert {request.prompt for request in engine.made} == {"forest"}
+    assert {(request.prompt, request.guidance) for request in engine.made} == {("forest", 1.0)}
     for model, counts in (("sd2-inpainting", False), ("flux2-klein", True)):
         run = bench.config(scaffold_method="single_image_hybrid", inpaint=model)
         basis = SCAFFOLD.basis(SCAFFOLD.settings(bench.job(), run, engine))
         assert ("theme" in basis) is counts
         assert basis["inpaint"] == model
-        assert basis["guidances"] == (7.0,)
+        assert basis.get("guidances") == (None if counts else (7.0,))
 
 
 def test_corners_agree_with_their_neighbours() -> None:

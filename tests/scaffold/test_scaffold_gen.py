@@ -33,7 +33,7 @@ from worldexplorer.scaffold.poses import scaffold_poses
 from worldexplorer.scaffold.prompts import EYE_LEVEL
 from worldexplorer.scaffold.scaffold_file import read_scaffold
 from worldexplorer.seeds import derive_seed
-from worldexplorer.stage import StageFailedError
+from worldexplorer.stage import StageFailedError, StageWaitingError
 
 PROMPTS = ["a harbour", "a pier", "the open sea", "a beach"]
 FEW = {"corner_guidances": (7.0, 2.0), "corner_seeds": 2}
@@ -243,6 +243,37 @@ class TestModes:
             best = max(entry["variants"], key=lambda one: one["score"])
             assert entry["chosen"] == best["name"] == record.metrics["corner_variants"][f"{corner:03d}"]
             assert record.metrics["clip_score"][f"{corner:03d}"] == best["score"]
+
+    @pytest.mark.parametrize("mode", ["automatic", "manual"])
+    def test_a_model_without_guidance_has_a_variant_a_seed(self, bench: Workbench, mode: str) -> None:
+        engine = TextEngine()
+        settings = {"corner_guidances": CORNER_GUIDANCES, "corner_seeds": 3, "inpaint": "flux2-klein"}
+        if mode == "manual":
+            with pytest.raises(StageWaitingError):
+                stage_1(bench, engine, mode=mode, **settings)
+            assert [path.name for path in sorted((bench.job_path("scaffold/picks/001")).iterdir())] == [
+                "s0.png",
+                "s1.png",
+                "s2.png",
+            ]
+        else:
+            record = stage_1(bench, engine, mode=mode, **settings)
+            assert record.notes == ["flux2-klein takes no guidance scale: there are 3 variants a corner, one a seed"]
+            entry = corners_of(bench)["corners"]["001"]
+            assert [(one["name"], one["guidance"]) for one in entry["variants"]] == [
+                ("s0", None),
+                ("s1", None),
+                ("s2", None),
+            ]
+            assert record.metrics["corner_variants"]["001"] in ("s0", "s1", "s2")
+        seeds = [request.seed for request in holes_of(engine)]
+        assert len(set(seeds)) == len(seeds) == 4 * 3
+        assert {request.guidance for request in holes_of(engine)} == {1.0}
+
+    def test_fast_says_nothing_of_a_guidance_that_it_would_not_vary(self, bench: Workbench) -> None:
+        record = stage_1(bench, inpaint="flux2-klein")
+        assert record.notes == []
+        assert set(record.metrics["corner_variants"].values()) == {"s0"}
 
     def test_the_chosen_variant_is_the_view(self, bench: Workbench) -> None:
         engine = TextEngine()

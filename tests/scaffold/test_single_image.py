@@ -15,7 +15,7 @@ from builders import (
     canonical_tree,
     no_waiting_for_the_disk,  # noqa: F401 (a fixture that is used without being named)
 )
-from tiny_engine import SIZE, TinyEngine
+from tiny_engine import SIZE, TinyEngine, box_views
 
 from worldexplorer import layout
 from worldexplorer.context import StageContext
@@ -107,7 +107,7 @@ class TestThePan:
     def test_counts_of_the_default(self, bench: Workbench, tmp_path: Path) -> None:
         engine = WindowedEngine()
         made = views(bench, engine, tmp_path / "a", num_seva_frames=80)
-        assert engine.handed == [1, 2, 2]
+        assert engine.handed == [1] * 5
         assert [len(request.given) for request in engine.requests] == [24, 21, 21, 21, 21]
         assert sum(int((~request.given).sum()) for request in engine.requests) == 79
         assert made.metrics["samplings"] == [24, 21, 21, 21, 21]
@@ -201,6 +201,19 @@ class TestOtherPriors:
         assert counts.tolist() == [0] + [1] * 39
         assert "overlap_psnr" not in made.metrics
 
+    @pytest.mark.parametrize("prior", ["orbit", "zoom-in"])
+    def test_view_000_is_the_photo_through_the_paths_own_lens(
+        self, bench: Workbench, tmp_path: Path, prior: str
+    ) -> None:
+        """These paths begin at 54 degrees: the photo's square, 60.08 degrees wide, is cut to that."""
+        made = views(bench, WindowedEngine(), tmp_path / "a", num_seva_frames=8, traj_prior=prior)
+        assert made.intrinsics[0, 0, 0] == focal_of_horizontal_fov(54.0)
+        assert made.sources[0] == "input"
+        (through_own,) = box_views(np.eye(4)[None], made.intrinsics[:1])
+        (through_other,) = box_views(np.eye(4)[None], normalised_intrinsics()[None])
+        off, other_off = (np.abs(made.images[0].astype(float) - one).mean() for one in (through_own, through_other))
+        assert off < other_off / 2
+
     @pytest.mark.parametrize(
         "change", [{"pan_growth": "two-step"}, {"overlap_psnr": 25.0}, {"scaffold_method": "single_image_hybrid"}]
     )
@@ -210,7 +223,7 @@ class TestOtherPriors:
 
 
 class TestResuming:
-    @pytest.mark.parametrize("dies_at_call", [0, 1, 2])
+    @pytest.mark.parametrize("dies_at_call", [0, 1, 2, 4])
     @pytest.mark.parametrize("settings", [{}, {"hfov": 40.0}, {"pan_growth": "two-step"}])
     def test_a_resumed_path_equals_an_uninterrupted_one(
         self, bench: Workbench, tmp_path: Path, dies_at_call: int, settings: dict[str, Any]
@@ -218,6 +231,7 @@ class TestResuming:
         settings = {"num_seva_frames": 80, **settings}
         whole = WindowedEngine()
         expected = views(bench, whole, tmp_path / "whole", **settings)
+        assert dies_at_call < len(whole.handed)
         first = WindowedEngine(dies_at_call)
         with pytest.raises(PowerFailure):
             views(bench, first, tmp_path / "cut", **settings)
@@ -235,7 +249,7 @@ class TestResuming:
         kept.write_bytes(kept.read_bytes()[:-10])
         engine = WindowedEngine()
         found = views(bench, engine, tmp_path / "a", num_seva_frames=80)
-        assert engine.handed == [2]
+        assert engine.handed == [1]
         assert expected.frames is not None
         assert found.frames is not None
         assert (found.frames == expected.frames).all()
@@ -244,7 +258,7 @@ class TestResuming:
         calls: list[int] = []
         here = context(bench, engine := WindowedEngine(), tmp_path / "a", num_seva_frames=80)
         single_image_views(replace(here, keep=lambda: calls.append(len(engine.handed))))
-        assert calls == [1, 2, 3]
+        assert calls == [1, 2, 3, 4, 5]
 
     def test_a_blank_frame_is_not_kept(self, bench: Workbench, tmp_path: Path) -> None:
         class Blind(WindowedEngine):
@@ -258,7 +272,7 @@ class TestResuming:
             views(bench, Blind(), tmp_path / "a", num_seva_frames=80)
         engine = WindowedEngine()
         views(bench, engine, tmp_path / "a", num_seva_frames=80)
-        assert engine.handed == [2, 2]
+        assert engine.handed == [1] * 4
 
     def test_memory_that_ran_out_in_the_joint_sampling(self, bench: Workbench) -> None:
         class Small(WindowedEngine):

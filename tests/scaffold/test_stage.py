@@ -306,6 +306,16 @@ class TestSettings:
         ):
             assert self.basis(bench, scaffold_method="scaffold_gen", **change) != plain
 
+    def test_guidance_scales_do_not_count_for_a_model_that_takes_none(self, tmp_path: Path) -> None:
+        own = {"prompts": ["north", "west", "south", "east"], "mode": "automatic"}
+        bench = Workbench(tmp_path, [photo_sample(0, scaffold=own)])
+        settings = {"scaffold_method": "scaffold_gen", "inpaint": "flux2-klein"}
+        plain = self.basis(bench, **settings)
+        assert "guidances" not in plain
+        assert plain["corner_seeds"] == 8
+        assert self.basis(bench, **settings, corner_guidances=(1.0,)) == plain
+        assert self.basis(bench, **settings, corner_seeds=16) != plain
+
     def test_prompts_that_are_not_to_be_used_leave_the_theme(self, tmp_path: Path) -> None:
         own = {"prompts": ["north", "west", "south", "east"], "custom": False}
         bench = Workbench(tmp_path, [photo_sample(0, scaffold=own, theme="forest")])

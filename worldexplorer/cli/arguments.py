@@ -20,6 +20,7 @@ from worldexplorer.cli.parser import Parser, closest
 from worldexplorer.config import (
     CONFIG_CLASSES,
     BatchConfig,
+    FullEngineConfig,
     RunConfig,
     ScaffoldConfig,
     SplatConfig,
@@ -130,6 +131,7 @@ def parse_run(argv: Sequence[str], program: str = "run_batch_pipeline.py") -> Ru
         scaffold=ScaffoldConfig(**values[ScaffoldConfig]),
         trajectory=TrajectoryConfig(**values[TrajectoryConfig]),
         splat=SplatConfig(**values[SplatConfig]),
+        full=FullEngineConfig(**values[FullEngineConfig]),
     )
 
 
@@ -204,10 +206,11 @@ def _item(flag: Flag, text: str) -> Any:
 def _numbers(flag: Flag, text: str) -> tuple[float, ...]:
     numbers = [_number(part) for part in text.split(",")]
     if None in numbers:
+        count = f"{len(flag.default)} " if flag.default else ""
         raise UsageError(
-            f"{flag.name} is {_shown(text)}, not {len(flag.default)} numbers separated by commas",
+            f"{flag.name} is {_shown(text)}, not {count}numbers separated by commas",
             where=f"--{flag.name}",
-            remedy=f"give numbers separated by commas, such as {flag.default_text}",
+            remedy=f"give numbers separated by commas, such as {flag.default_text or flag.metavar}",
         )
     return tuple(number for number in numbers if number is not None)
 

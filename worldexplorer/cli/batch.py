@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-from worldexplorer.batch import Interrupted, PreparedBatch, prepare_batch, run_batch
+from worldexplorer.batch import Interrupted, PreparedBatch, missing_here, prepare_batch, run_batch
 from worldexplorer.cli.arguments import parse_run
 from worldexplorer.cli.checks import check_needs, check_weights, weight_lines, weights_line
 from worldexplorer.cli.dry_run import dry_run_events, dry_run_report
@@ -80,9 +80,8 @@ class _Command:
         return not missing
 
     def _dry_run(self) -> None:
-        prepared, scaffold = self._prepared, self._config.scaffold
-        stages = self._config.batch.only_stages
-        missing = prepared.engine.check(stages, scaffold.scaffold_method, scaffold.traj_prior)
+        prepared = self._prepared
+        missing = missing_here(self._config, prepared.engine)
         if self._log_format == "json":
             self._write_events(dry_run_events(prepared, missing))
         else:

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from worldexplorer.batch import missing_here
 from worldexplorer.config import STAGE_NAMES, RunConfig
 from worldexplorer.engine import Engine
 from worldexplorer.models.picture_models import needed_weights, text_settings
@@ -45,7 +46,7 @@ def check_needs(run: RunConfig, engine: Engine) -> list[Need]:
     needs: list[Need] = []
     for number in run.batch.only_stages:
         stage = f"stage {number} {STAGE_NAMES[number]}"
-        missing = engine.check((number,), run.scaffold.scaffold_method, run.scaffold.traj_prior)
+        missing = missing_here(replace(run, batch=replace(run.batch, only_stages=(number,))), engine)
         needs += [Need(stage, text) for text in missing] or [Need(stage, "")]
     return needs
 

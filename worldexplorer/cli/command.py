@@ -20,6 +20,7 @@ COMMANDS = {
     "batch": "run all stages over a data set (the same as run_batch_pipeline.py)",
     "summary": "print the table of a finished run, or write its summary again",
     "verify": "hash every committed file and name the damaged ones",
+    "render": "render a splat PLY along a path, to a video or to pictures",
     "weights": "list, pin, download, check and copy the models' weights",
     "doctor": "say what this machine can run, and what is missing",
 }

@@ -20,7 +20,7 @@ from importlib import metadata
 from pathlib import Path
 
 import worldexplorer
-from worldexplorer.cli.checks import check_needs, weights_line
+from worldexplorer.cli.checks import weights_line
 from worldexplorer.cli.output import PlainConsole, plain
 from worldexplorer.cli.parser import Parser, closest
 from worldexplorer.config import BatchConfig, RunConfig
@@ -103,7 +103,8 @@ def engine_facts(name: str) -> list[Fact]:
         engine = load_engine(run_config)
     except UsageError as error:
         return [Fact(title, f"cannot run here: {error.what}. What to do: {error.remedy}", False)]
-    missing = dict.fromkeys(need.missing for need in check_needs(run_config, engine) if need.missing)
+    scaffold = run_config.scaffold
+    missing = engine.check(run_config.batch.only_stages, scaffold.scaffold_method, scaffold.traj_prior)
     facts = [Fact(title, f"cannot run here: {text}", False) for text in missing]
     if missing:
         facts.append(Fact(title, f"what to do: {engine.remedy}"))

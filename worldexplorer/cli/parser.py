@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import re
+import textwrap
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from worldexplorer.errors import UsageError
@@ -72,9 +74,18 @@ class Parser(argparse.ArgumentParser):
         return UsageError(f"unknown flag {name}", remedy=f"{meant}--help lists every flag")
 
 
+class _Wrapper(textwrap.TextWrapper):
+    """Breaks lines at white space and after commas, never within a number or a name."""
+
+    wordsep_simple_re = re.compile(r"(\s+|(?<=,)(?=\S))")
+
+
 class _Formatter(argparse.HelpFormatter):
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=_HELP_COLUMN)
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return _Wrapper(width, break_on_hyphens=False).wrap(" ".join(text.split()))
 
 
 def closest(word: str, known: Iterable[str], key: Any = str) -> str | None:

@@ -25,7 +25,7 @@ from worldexplorer.checksum import file_sha256
 from worldexplorer.cli.output import PlainConsole, plain
 from worldexplorer.cli.parser import Parser, closest
 from worldexplorer.cli.wording import plural
-from worldexplorer.config import STAGE_NAMES, ScaffoldConfig
+from worldexplorer.config import STAGE_NAMES, ScaffoldConfig, TrajectoryConfig
 from worldexplorer.errors import UsageError
 from worldexplorer.models.licences import require_permitted
 from worldexplorer.models.picture_models import TextSettings, needed_weights
@@ -50,7 +50,7 @@ _ACTIONS = {
     "verify": "hash what is here",
     "mirror": "copy to a folder or gs://BUCKET/FOLDER (--to)",
 }
-_CHOSEN_BY_FLAG = ("scaffold_method", "text_to_image", "inpaint")
+_CHOSEN_BY_FLAG = ("scaffold_method", "text_to_image", "inpaint", "geometry_model")
 
 
 def run(argv: Sequence[str], program: str = "worldexplorer weights") -> int:
@@ -62,6 +62,7 @@ def run(argv: Sequence[str], program: str = "worldexplorer weights") -> int:
         guess = closest(words.action, _ACTIONS)
         meant = f"; perhaps {guess} was meant" if guess else ""
         raise UsageError(f"unknown action {words.action!r}", remedy=f"choose from {', '.join(_ACTIONS)}{meant}")
+    _refuse_unused_flags(words)
     console = PlainConsole()
     if words.action == "lock":
         return _lock(words, console)
@@ -71,6 +72,20 @@ def run(argv: Sequence[str], program: str = "worldexplorer weights") -> int:
     return {"list": _list, "pull": _pull, "verify": _verify, "mirror": _mirror}[words.action](words, console)
 
 
+def _refuse_unused_flags(words: Namespace) -> None:
+    """UsageError where a flag is given that the action, or the models named, leave without a meaning."""
+    choosing = [name for name in ("stages", *_CHOSEN_BY_FLAG) if getattr(words, name) is not None]
+    pinning = [name for name in ("newest", "list") if getattr(words, name)]
+    unused = [*choosing, *(["commercial"] if words.commercial else [])] if words.action == "lock" else pinning
+    if unused:
+        raise UsageError(f"{words.action} takes no --{unused[0]}", remedy="leave it out; --help says what it is for")
+    if words.models and choosing:
+        raise UsageError(
+            f"models are named, and --{choosing[0]} chooses others",
+            remedy=f"leave out the names or --{choosing[0]}",
+        )
+
+
 def _parser(program: str) -> Parser:
     parser = Parser(
         prog=program,
@@ -78,11 +93,16 @@ def _parser(program: str) -> Parser:
         description="The models' weights: " + "; ".join(f"{name}: {what}" for name, what in _ACTIONS.items()) + ".",
     )
     parser.add_argument("action", nargs="?", metavar="ACTION", help="one of " + ", ".join(_ACTIONS))
-    parser.add_argument("models", nargs="*", metavar="MODEL", help="names as `list` shows them; all unless given")
-    parser.add_argument("--stages", nargs="+", metavar="STAGE", help="pull, mirror: for these stages (default: 1 2 3)")
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="names as `list` shows them, instead of --stages")
+    parser.add_argument(
+        "--stages",
+        nargs="+",
+        metavar="STAGE",
+        help="what these stages need (default: all of a batch to pull and mirror, every model to list and verify)",
+    )
     for name in _CHOSEN_BY_FLAG:
         choices = _choices(name)
-        help_text = f"pull, mirror: as in a batch (default: {_default(name)})"
+        help_text = f"as in a batch (default: {_default(name)})"
         parser.add_argument(f"--{name}", metavar="{" + ",".join(choices) + "}", help=help_text)
     parser.add_argument("--commercial", action="store_true", help="refuse models whose licences do not allow every use")
     parser.add_argument("--to", metavar="FOLDER", help="mirror: a folder, or gs://BUCKET/FOLDER")
@@ -92,11 +112,11 @@ def _parser(program: str) -> Parser:
 
 
 def _list(words: Namespace, console: PlainConsole) -> int:
-    for one in _named(words, weight_sets()) or weight_sets().values():
+    for one in _told(_asked(words), console):
         status = weight_status(one)
         style = {True: "green", None: "yellow", False: ""}[status.here]
-        stages = ", ".join(str(number) for number in one.stages)
-        console.show([plain(f"{one.name:21}{status.text} (stage {stages}: {one.role}, {one.needed})", style)])
+        stages = f"{plural(len(one.stages), 'stage')} {' and '.join(str(number) for number in one.stages)}"
+        console.show([plain(f"{one.name:21}{status.text} ({stages}: {one.role}, {one.needed})", style)])
     return 0
 
 
@@ -119,7 +139,7 @@ def _lock(words: Namespace, console: PlainConsole) -> int:
 
 
 def _pull(words: Namespace, console: PlainConsole) -> int:
-    sets = _selected(words)
+    sets = _told(_selected(words), console)
     require_disk(sets)
     for one in sets:
         files = all_files(one)
@@ -129,11 +149,11 @@ def _pull(words: Namespace, console: PlainConsole) -> int:
 
 def _verify(words: Namespace, console: PlainConsole) -> int:
     """Hash everything that is here, whatever was hashed before."""
-    asked = _named(words, weight_sets())
+    asked = _asked(words)
     wrong = 0
-    for one in asked or weight_sets().values():
+    for one in _told(asked, console):
         found = files_here(one)
-        if not found and not asked:
+        if not found and asked is None:
             console.show([plain(f"{one.name:21}not here")])
             continue
         missing = [name for name in one.files if name not in found]
@@ -152,7 +172,7 @@ def _verify(words: Namespace, console: PlainConsole) -> int:
 
 def _mirror(words: Namespace, console: PlainConsole) -> int:
     storage = open_storage(words.to)
-    for one in _selected(words):
+    for one in _told(_selected(words), console):
         files = all_files(one)
         root = storage.local_root()
         if root is None:
@@ -198,6 +218,19 @@ def _same(one: Path, other: Path) -> bool:
     return file_sha256(one) == file_sha256(other)
 
 
+def _told(sets: list[WeightSet] | None, console: PlainConsole) -> list[WeightSet]:
+    """The same sets, all where it is None; says so where there are none."""
+    if sets == []:
+        console.show([plain("these stages need no weights")])
+    return list(weight_sets().values()) if sets is None else sets
+
+
+def _asked(words: Namespace) -> list[WeightSet] | None:
+    """The sets that the words name or choose; None where they say nothing about which."""
+    chosen = words.commercial or any(getattr(words, name) is not None for name in ("stages", *_CHOSEN_BY_FLAG))
+    return _selected(words) if chosen or words.models else None
+
+
 def _selected(words: Namespace) -> list[WeightSet]:
     """The sets that are named, or that the stages need."""
     named = _named(words, weight_sets())
@@ -206,6 +239,7 @@ def _selected(words: Namespace) -> list[WeightSet]:
             text_to_image=_chosen(words, "text_to_image"),
             inpaint=_chosen(words, "inpaint"),
             commercial=words.commercial,
+            geometry_model=_chosen(words, "geometry_model"),
         )
         names = needed_weights(_stages(words), _chosen(words, "scaffold_method"), text)
         named = [weight_sets()[name] for name in names]
@@ -241,12 +275,14 @@ def _chosen(words: Namespace, name: str) -> str:
 
 
 def _choices(name: str) -> tuple[str, ...]:
-    choices: tuple[str, ...] = next(one for one in fields(ScaffoldConfig) if one.name == name).metadata["choices"]
+    known = (*fields(ScaffoldConfig), *fields(TrajectoryConfig))
+    choices: tuple[str, ...] = next(one for one in known if one.name == name).metadata["choices"]
     return choices
 
 
 def _default(name: str) -> str:
-    return str(getattr(ScaffoldConfig(), name))
+    known = (*fields(ScaffoldConfig), *fields(TrajectoryConfig))
+    return str(next(one for one in known if one.name == name).default)
 
 
 def _is_damaged(one: WeightSet, name: str, path: Path) -> bool:

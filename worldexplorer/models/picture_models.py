@@ -1,7 +1,7 @@
 """The models of scaffold_gen by name: their weights, how they are published to be run, and what they take of a GPU.
 
 The sizes of the weights follow from parameter counts and precision; the work beside them is what a picture of 576
-pixels takes at most. Nothing here needs torch.
+pixels takes at most, as measured (docs/gpu-hours.md) and rounded up. Nothing here needs torch.
 
 Example:
     >>> INPAINT["flux2-klein"].steps
@@ -12,20 +12,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from worldexplorer.config import SCAFFOLD_GEN, RunConfig
+from worldexplorer.config import SCAFFOLD_GEN, Precision, RunConfig
 from worldexplorer.errors import UsageError, UserError
+from worldexplorer.models.geometry_models import DEPTH, GEOMETRY, FrameModel, geometry_model
+from worldexplorer.models.seva.config import TRAINED_FRAMES
 
 GIB = 2**30
 SEVA_WEIGHTS = ("seva", "seva-vae", "seva-clip")
 PROMPT_SCORE_WEIGHTS = "prompt-score"
+JOINT_FRAMES = 24
+"""Most frames of stage 1's joint sampling: SEVA bears a few more than it was trained with, and these hold a turn's
+eight views and two frames between each pair."""
 _HYBRID = "single_image_hybrid"
 _PHOTO_METHODS = ("single_image", _HYBRID)
-_MARGIN_GIB = 0.6
-"""What CUDA itself and the gaps between allocations take."""
-
-Precision = Literal["bfloat16", "float16", "float32"]
+_MARGIN_GIB = 0.7
+"""The gaps between allocations; what CUDA itself takes is gone from the free memory when that is read."""
 
 
 @dataclass(frozen=True)
@@ -84,20 +86,21 @@ class Placement:
 
 @dataclass(frozen=True)
 class TextSettings:
-    """What a command says about the models of scaffold_gen; None for what they are published with."""
+    """What a command says about the models besides SEVA; None for what they are published with."""
 
     text_to_image: str = "flux1-dev"
     inpaint: str = "sd2-inpainting"
     text_to_image_steps: int | None = None
     inpaint_steps: int | None = None
     commercial: bool = False
+    geometry_model: str = "vggt"
 
 
 TEXT_TO_IMAGE: Mapping[str, PictureModel] = {
     one.name: one
     for one in (
-        PictureModel("flux1-dev", "FLUX.1-dev", "flux1-dev", 100, 3.5, "bfloat16", 31.5, 22.2, 0.7),
-        PictureModel("flux2-klein", "FLUX.2-klein-4B", "flux2-klein", 4, 1.0, "bfloat16", 14.9, 7.5, 0.7),
+        PictureModel("flux1-dev", "FLUX.1-dev", "flux1-dev", 100, 3.5, "bfloat16", 31.5, 22.2, 0.9),
+        PictureModel("flux2-klein", "FLUX.2-klein-4B", "flux2-klein", 4, 1.0, "bfloat16", 14.9, 7.5, 0.9),
     )
 }
 INPAINT: Mapping[str, PictureModel] = {
@@ -116,8 +119,8 @@ INPAINT: Mapping[str, PictureModel] = {
             together=8,
             multiple=8,
         ),
-        PictureModel("flux2-klein", "FLUX.2-klein-4B inpainting", "flux2-klein", 4, 1.0, "bfloat16", 14.9, 7.5, 1.0),
-        PictureModel("flux1-fill", "FLUX.1-Fill-dev", "flux1-fill", 50, None, "bfloat16", 31.5, 22.2, 0.8),
+        PictureModel("flux2-klein", "FLUX.2-klein-4B inpainting", "flux2-klein", 4, 1.0, "bfloat16", 14.9, 7.5, 0.9),
+        PictureModel("flux1-fill", "FLUX.1-Fill-dev", "flux1-fill", 50, None, "bfloat16", 31.5, 22.2, 0.9),
     )
 }
 
@@ -131,6 +134,7 @@ def text_settings(run: RunConfig) -> TextSettings:
         text_to_image_steps=scaffold.text_to_image_steps,
         inpaint_steps=scaffold.inpaint_steps,
         commercial=run.batch.commercial,
+        geometry_model=run.trajectory.geometry_model,
     )
 
 
@@ -149,9 +153,20 @@ def models_of(stages: Sequence[int], scaffold_method: str, text: TextSettings) -
     return [*made, named_model(INPAINT, text.inpaint, "inpaint")]
 
 
+def frame_models_of(stages: Sequence[int], text: TextSettings) -> list[FrameModel]:
+    """The models of depth and points that stages use; which of those of depth follows from the sample."""
+    return [*DEPTH.values(), geometry_model(text.geometry_model)] if 2 in stages else []
+
+
 def needs_seva(stages: Sequence[int], scaffold_method: str) -> bool:
     """Whether stages use SEVA."""
     return 2 in stages or (1 in stages and scaffold_method in _PHOTO_METHODS)
+
+
+def most_frames_at_once(stages: Sequence[int], scaffold_method: str, num_seva_frames: int) -> int:
+    """Of the samplings that stages make with SEVA, the frames of the largest; shorter ones are filled up."""
+    joint = num_seva_frames if 1 in stages and scaffold_method in _PHOTO_METHODS else 0
+    return max(TRAINED_FRAMES, min(joint, JOINT_FRAMES))
 
 
 def needed_weights(stages: Sequence[int], scaffold_method: str, text: TextSettings) -> tuple[str, ...]:
@@ -161,13 +176,16 @@ def needed_weights(stages: Sequence[int], scaffold_method: str, text: TextSettin
         names.append(PROMPT_SCORE_WEIGHTS)
     if needs_seva(stages, scaffold_method):
         names += SEVA_WEIGHTS
+    names += [model.weights for model in frame_models_of(stages, text)]
     return tuple(dict.fromkeys(names))
 
 
 def built_in_weights() -> tuple[str, ...]:
     """The names of all weight sets that the full engine can use."""
     models = (*TEXT_TO_IMAGE.values(), *INPAINT.values())
-    return tuple(dict.fromkeys((*SEVA_WEIGHTS, *(one.weights for one in models), PROMPT_SCORE_WEIGHTS)))
+    frames = (*DEPTH.values(), *GEOMETRY.values())
+    names = (*SEVA_WEIGHTS, *(one.weights for one in models), PROMPT_SCORE_WEIGHTS, *(one.weights for one in frames))
+    return tuple(dict.fromkeys(names))
 
 
 def choose_placement(model: PictureModel, free_bytes: int) -> Placement:

@@ -1,7 +1,9 @@
 """Which networks stay on the GPU: those used last, as long as there is room.
 
 A network is loaded when it is first asked for and stays. Before another one is loaded that needs more memory than is
-free, those that were not used for the longest time are dropped; whoever needs one again loads it again.
+free, those that were not used for the longest time are dropped; whoever needs one again loads it again. What torch has
+kept for later is given back first: whoever loads decides by what is free, and may be another process. When memory runs
+out all the same while a network is loaded, all others leave and it is loaded once more.
 
 Example:
     >>> residents = Residents()
@@ -12,9 +14,12 @@ from __future__ import annotations
 
 import gc
 import logging
+import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
+
+from worldexplorer.errors import ErrorClass, classify
 
 Loaded = TypeVar("Loaded")
 
@@ -49,7 +54,8 @@ class Residents:
         """What is loaded under a name, loaded now where it is not there."""
         if name not in self._loaded:
             self._make_room(wanted_bytes)
-            self._loaded[name] = load()
+            _release()
+            self._loaded[name] = self._load(name, load)
         self._loaded.move_to_end(name)
         return cast("Loaded", self._loaded[name])
 
@@ -65,6 +71,18 @@ class Residents:
             self.drop(other)
         return bool(others)
 
+    def _load(self, name: str, load: Callable[[], Loaded]) -> Loaded:
+        try:
+            return load()
+        except Exception as error:
+            message = str(error).partition("\n")[0]
+            if classify(error) is not ErrorClass.OUT_OF_MEMORY or not self._loaded:
+                raise
+            error.__traceback__ = None  # its frames hold what was loaded so far
+        _log.warning("GPU memory ran out while %s was loaded (%s): the other networks leave the GPU", name, message)
+        self.keep_only(name)
+        return load()
+
     def _make_room(self, wanted_bytes: int) -> None:
         while self._loaded and (free := self._free()) is not None and free < wanted_bytes:
             oldest = next(iter(self._loaded))
@@ -74,8 +92,7 @@ class Residents:
 
 def _release() -> None:
     """Give the memory of what nobody holds any more back."""
-    import torch
-
     gc.collect()
-    if torch.cuda.is_available():
+    torch = sys.modules.get("torch")  # where nobody has imported it yet there is nothing to give back
+    if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()

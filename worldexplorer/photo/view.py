@@ -68,7 +68,7 @@ def square_crop(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def view_zero(
-    photo: NDArray[np.uint8], hfov_deg: float | None, size: int
+    photo: NDArray[np.uint8], hfov_deg: float | None, size: int, focal: float = FOCAL_NORMALISED
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """What the scaffold camera 000 sees of the photo.
 
@@ -78,8 +78,9 @@ def view_zero(
     Args:
         photo: [H, W, 3] uint8.
         hfov_deg: the whole photo's true horizontal field of view, or None for the convention, under which the photo's
-            square middle fills the view.
+            square middle fills the view of the scaffold camera.
         size: width and height of the view, pixels.
+        focal: of the view, in its widths; the scaffold camera's unless given.
 
     Returns:
         The view [size, size, 3] uint8, black where it is not covered, and `covered` [size, size] bool: pixels that lie
@@ -89,7 +90,7 @@ def view_zero(
         UserError: the photo covers no pixel of the view.
     """
     height, width = photo.shape[:2]
-    side = photo_focal(width, height, hfov_deg) / FOCAL_NORMALISED
+    side = photo_focal(width, height, hfov_deg) / focal
     columns, left, right = _covered(width, side, size)
     rows, top, bottom = _covered(height, side, size)
     view = np.zeros((size, size, 3), np.uint8)

@@ -28,6 +28,8 @@ from worldexplorer.storage import NotFoundError, Storage
 _SHEET_WIDTH = 1400
 _THUMBNAIL_WIDTH = 700
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|#&~$!])")
+_SHOWN_FILE = re.compile(r"(splat|scenes/[^/]+/img2trajvid)/[^/]+\.(ply|spz|mp4)")
+"""What a person takes along: the world in all its forms, films of it, and the point cloud."""
 _logger = logging.getLogger(__name__)
 
 
@@ -68,12 +70,16 @@ def stage_page(storage: Storage, job: JobId, record: StageRecord) -> str:
         ("files", len(record.files)),
         ("quality", record.quality),
         ("fingerprint", record.fingerprint),
+        *((f"shortcut {name}", _shown(value)) for name, value in record.shortcuts.items()),
         *((name, _shown(value)) for name, value in record.metrics.items()),
     ]
     if record.peak_memory_mib is not None:
         facts.insert(1, ("peak memory, MiB", record.peak_memory_mib))
     parts.append(html.table(("figure", "value"), facts))
     parts += [html.paragraph(note) for note in record.notes]
+    shown = [(entry.path, entry.size) for entry in record.files if _SHOWN_FILE.fullmatch(entry.path)]
+    if shown:
+        parts.append(html.table(("file", "bytes"), shown))
     parts.append(html.paragraph(f"Files: {storage.uri}/{layout.job_folder(job)}"))
     return html.document(f"{job}: {record.stage}", record.engine_label, parts)
 

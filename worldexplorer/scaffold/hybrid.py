@@ -47,12 +47,11 @@ def single_image_hybrid_views(context: StageContext[ScaffoldSettings]) -> Scaffo
     """
     settings = context.settings
     assert settings.inpaint is not None
-    assert settings.guidances is not None
     made = photo_path(context, part(context.progress, 0.0, _PATH_SHARE), joint_only=True)
     keys = key_frame_indices(len(made.frames))
     pictures: dict[int, Picture] = {view: made.frames[keys[view]] for view in CARDINALS}
     kept = KeptPictures(context.work / "corners", context.work / "corner_marks", context.keep)
-    variants = variants_of(settings.guidances[:1], 1)
+    variants = variants_of(settings.guidances, 1)[:1]
     prompt = inpaint_prompt(settings.inpaint, (settings.theme or _SAME_PLACE,))
     for place, number in enumerate(CORNERS):
         corner = corner_view(number, pictures)

@@ -12,7 +12,7 @@ Example:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldexplorer.context import StageContext, nothing_to_keep
-from worldexplorer.engine import NovelViewRequest, Picture, Poses, World
+from worldexplorer.engine import Images, NovelViewRequest, Picture, Poses, World
 from worldexplorer.errors import DefectError
-from worldexplorer.geometry.cameras import normalised_intrinsics, opengl_to_opencv
+from worldexplorer.geometry.cameras import FOCAL_NORMALISED, normalised_intrinsics, opengl_to_opencv
 from worldexplorer.photo import photo_focal, view_zero
 from worldexplorer.pictures import frame_name, is_blank
 from worldexplorer.progress import Progress, part
@@ -34,8 +34,6 @@ from worldexplorer.seeds import derive_seed
 NEAR_INPUT_CFG = 1.2
 """Guidance scale of frames next to a given one."""
 STEPS = 50
-_AT_ONCE = 2
-"""Independent samplings handed to the model together: what a large GPU computes at once, and what a kill costs."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +58,9 @@ class StartView:
         return bool(self.covered.all())
 
 
-def start_view(photo: Picture, hfov_deg: float | None, size: int) -> StartView:
-    """The photo [H, W, 3] as the path's cameras take it; `hfov_deg` as in :mod:`worldexplorer.photo.view`."""
-    view, covered = view_zero(photo, hfov_deg, size)
+def start_view(photo: Picture, hfov_deg: float | None, size: int, focal: float = FOCAL_NORMALISED) -> StartView:
+    """The photo [H, W, 3] as the path's cameras take it; arguments as in :func:`worldexplorer.photo.view.view_zero`."""
+    view, covered = view_zero(photo, hfov_deg, size, focal)
     crop, _ = view_zero(photo, None, size)
     height, width = photo.shape[:2]
     focal = photo_focal(width, height, hfov_deg) / min(width, height)
@@ -115,40 +113,45 @@ class PathFrames:
         total = sum(len(step) for step in self._steps)
         done = 0
         for step in self._steps:
-            for together in _by(_AT_ONCE, step):
-                span = part(progress, done / total, (done + len(together)) / total)
-                requests = [self._request(sampling, found) for sampling in together]
-                found |= self._finished(together, requests) or self._made(together, requests, span)
-                done += len(together)
+            found |= self._step(step, found, part(progress, done / total, (done + len(step)) / total))
+            done += len(step)
         del found[PHOTO]
         return found
 
-    def _finished(
-        self, together: Sequence[PlannedSampling], requests: Sequence[NovelViewRequest]
-    ) -> dict[int, Picture]:
-        """The frames of samplings that an earlier run finished; empty unless it finished all of them."""
-        if not self._keeps:
-            return {}
-        sources = _sources(together, requests)
-        if not all(self._kept.has(_kept_name(frame), made_from=source) for frame, source in sources.items()):
-            return {}
-        pictures = self._kept.read_all([_kept_name(frame) for frame in sources])
-        return dict(zip(sources, pictures, strict=True))
+    def _step(self, step: Step, found: Mapping[int, Picture], progress: Progress) -> dict[int, Picture]:
+        """The frames of samplings that do not need each other: several GPUs make several at a time."""
+        asked = [(sampling, self._request(sampling, found)) for sampling in step]
+        frames: dict[int, Picture] = {}
+        missing = []
+        for sampling, request in asked:
+            kept = self._kept_frames(sampling, request)
+            frames |= kept
+            if not kept:
+                missing.append((sampling, request))
+        if missing:
+            model = self._context.engine.novel_views()
+            for number, pictures in model.sample_each([request for _, request in missing], progress):
+                frames |= self._made(*missing[number], pictures)
+        return frames
 
-    def _made(
-        self, together: Sequence[PlannedSampling], requests: Sequence[NovelViewRequest], progress: Progress
-    ) -> dict[int, Picture]:
-        sampled = self._context.engine.novel_views().sample(requests, progress)
-        made: dict[int, Picture] = {}
-        for sampling, pictures in zip(together, sampled, strict=True):
-            by_number = dict(zip(sampling.frames, pictures, strict=True))
-            made |= {frame: by_number[frame] for frame in sampling.made}
+    def _kept_frames(self, sampling: PlannedSampling, request: NovelViewRequest) -> dict[int, Picture]:
+        """The frames of a sampling that an earlier run finished; empty where none did."""
+        source = _digest(request)
+        if not self._keeps or not all(self._kept.has(_kept_name(one), made_from=source) for one in sampling.made):
+            return {}
+        return dict(zip(sampling.made, self._kept.read_all([_kept_name(one) for one in sampling.made]), strict=True))
+
+    def _made(self, sampling: PlannedSampling, request: NovelViewRequest, pictures: Images) -> dict[int, Picture]:
+        """The frames that a sampling was for, kept."""
+        by_number = dict(zip(sampling.frames, pictures, strict=True))
+        made = {frame: by_number[frame] for frame in sampling.made}
         if 0 in made:
             made[0] = np.where(self._start.covered[..., None], self._start.view, made[0])
         if self._keeps:
             _require_pictures(made)  # what was kept would come again
-            for frame, source in _sources(together, requests).items():
-                self._kept.add(_kept_name(frame), made[frame], made_from=source)
+            source = _digest(request)
+            for frame, picture in made.items():
+                self._kept.add(_kept_name(frame), picture, made_from=source)
             self._context.keep()
         return made
 
@@ -188,15 +191,6 @@ def _require_pictures(frames: Mapping[int, Picture]) -> None:
             )
 
 
-def _sources(together: Sequence[PlannedSampling], requests: Sequence[NovelViewRequest]) -> dict[int, str]:
-    """What a kept frame must say it was made from, by number."""
-    return {
-        frame: source
-        for sampling, source in zip(together, map(_digest, requests), strict=True)
-        for frame in sampling.made
-    }
-
-
 def _digest(request: NovelViewRequest) -> str:
     """A hash of everything that a sampling follows from, but for the world, which follows from the photo."""
     numbers = (request.translation_scaling_factor, request.cfg, request.cfg_min, request.steps, request.seed)
@@ -208,8 +202,3 @@ def _digest(request: NovelViewRequest) -> str:
 
 def _kept_name(frame: int) -> str:
     return frame_name(frame).removesuffix(".png")
-
-
-def _by(size: int, step: Step) -> Iterator[Step]:
-    for start in range(0, len(step), size):
-        yield step[start : start + size]

@@ -187,5 +187,6 @@ def _sheet(
     for guidance in dict.fromkeys(variant.guidance for variant in variants):
         row = [variant for variant in variants if variant.guidance == guidance]
         pictures = list(kept.read_all([kept_name(corner.number, variant) for variant in row]))
-        rows.append(SheetRow(f"Guidance {guidance:g}", pictures, [variant.name for variant in row]))
+        title_of_row = "Without guidance" if guidance is None else f"Guidance {guidance:g}"
+        rows.append(SheetRow(title_of_row, pictures, [variant.name for variant in row]))
     return np.asarray(contact_sheet(f"{title}  corner view {corner_name(corner.number)}", label, rows))

@@ -134,7 +134,8 @@ def _from_first(name: str, frames: list[int], start: tuple[int, ...]) -> Planned
 def _between(frame_count: int, anchors: list[int], closed: bool, limit: int) -> Step:
     """The frames between the joint ones; the frames in the order of the path, which the temporal guider goes by."""
     ends = [*anchors, frame_count] if closed else anchors
-    chunks = second_pass_chunks(range(frame_count), ends, limit)
+    missing = sorted({*range(frame_count)} - {*anchors})
+    chunks = second_pass_chunks(missing, ends, limit)
     return tuple(
         PlannedSampling(
             name=f"views-between-{int(chunk.targets[0])}",

@@ -64,7 +64,6 @@ class _ScaffoldGen:
         settings = context.settings
         assert settings.text_to_image is not None
         assert settings.inpaint is not None
-        assert settings.guidances is not None
         assert settings.corner_seeds is not None
         self._context = context
         self._mode = settings.mode
@@ -154,7 +153,7 @@ class _ScaffoldGen:
                 mask=mask,
                 prompt=inpaint_prompt(self._inpaint, self._prompts.subjects[:1]),
                 negative_prompt=NOT_IN_A_CORNER,
-                guidance=self._variants[0].guidance,
+                guidance=self._variants[0].scale,
                 seed=derive_seed(self._context.seed, "scaffold", "view", "000"),
             )
             (made,) = self._context.engine.inpaint(self._inpaint).inpaint([request], progress)
@@ -229,6 +228,14 @@ class _ScaffoldGen:
             sources=tuple(sources),
             method=self._context.settings.method,
             metrics=self._metrics,
+            notes=self._notes(),
+        )
+
+    def _notes(self) -> tuple[str, ...]:
+        if self._variants[0].guidance is not None or len(self._variants) == 1:
+            return ()
+        return (
+            f"{self._inpaint} takes no guidance scale: there are {len(self._variants)} variants a corner, one a seed",
         )
 
     def _write_choices(self, corners: Sequence[CornerView], choices: Sequence[CornerChoice]) -> None:

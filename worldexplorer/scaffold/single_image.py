@@ -91,10 +91,11 @@ def photo_path(context: StageContext[ScaffoldSettings], progress: Progress, *, j
     assert settings.traj_prior is not None
     assert settings.cfg is not None
     photo = load_photo(context.job.image)
-    start = start_view(photo, settings.hfov, engine.image_size)
+    scale = settings.translation_scaling_factor or _UNSCALED
+    first_lens = float(prior_path(settings.traj_prior, VIEW_COUNT, scale).intrinsics[0, 0, 0])
+    start = start_view(photo, settings.hfov, engine.image_size, first_lens)
     hfov = photo_hfov(photo.shape[1], photo.shape[0], settings.hfov)
     world = engine.build_world(photo, hfov, settings.scene_type, part(progress, 0.0, _WORLD_SHARE))
-    scale = settings.translation_scaling_factor or _UNSCALED
     window = sampling_window(settings)
     count = settings.num_frames
     if joint_only:

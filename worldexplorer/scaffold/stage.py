@@ -38,6 +38,7 @@ from worldexplorer.scaffold.prompts import inpaint_prompt, require_texts
 from worldexplorer.scaffold.provided import provided_files, provided_views
 from worldexplorer.scaffold.scaffold_gen import scaffold_gen_views
 from worldexplorer.scaffold.single_image import fewer_joint_frames, single_image_views
+from worldexplorer.scaffold.variants import takes_guidance
 from worldexplorer.scaffold.views import ScaffoldViews, write_views
 
 PROVIDED = "provided"
@@ -98,7 +99,7 @@ def _photo_settings(job: Job, run: RunConfig, engine: Engine) -> ScaffoldSetting
         # Only a prior that moves has a length to scale.
         translation_scaling_factor=None if turning else overrides.translation_scaling(job, run.trajectory),
         inpaint=config.inpaint if hybrid else None,
-        guidances=config.corner_guidances[:1] if hybrid else None,
+        guidances=config.corner_guidances[:1] if hybrid and takes_guidance(config.inpaint) else None,
         theme=_corner_subject(job, config) if hybrid else None,
     )
 
@@ -128,6 +129,7 @@ def _require_turning(prior: str, config: ScaffoldConfig) -> None:
 def _text_settings(job: Job, config: ScaffoldConfig) -> ScaffoldSettings:
     mode, prompts = overrides.scaffold_mode(job, config), overrides.prompts(job)
     fast = mode == "fast"
+    guidances = config.corner_guidances[:1] if fast else config.corner_guidances
     return ScaffoldSettings(
         SCAFFOLD_GEN,
         hfov=config.hfov if job.image is not None else None,
@@ -136,7 +138,7 @@ def _text_settings(job: Job, config: ScaffoldConfig) -> ScaffoldSettings:
         theme=overrides.theme(job, config) if prompts is None else None,
         text_to_image=config.text_to_image,
         inpaint=config.inpaint,
-        guidances=config.corner_guidances[:1] if fast else config.corner_guidances,
+        guidances=guidances if takes_guidance(config.inpaint) else None,
         corner_seeds=1 if fast else config.corner_seeds,
     )
 

@@ -2,11 +2,11 @@
 
 Every variant is kept as soon as it is made, so a run that is killed among them goes on with the next one. Each has a
 seed of its own, derived from the run's seed, the corner and the variant's number, so it does not matter which were made
-before.
+before. Variants of a model that takes no guidance scale differ by their noise alone.
 
 Example:
-    >>> [variant.name for variant in variants_of((7.0, 7.5), 2)]
-    ['g7_s0', 'g7_s1', 'g7.5_s0', 'g7.5_s1']
+    >>> [variant.name for variant in variants_of((7.0, 7.5), 2)], [variant.name for variant in variants_of(None, 2)]
+    (['g7_s0', 'g7_s1', 'g7.5_s0', 'g7.5_s1'], ['s0', 's1'])
 """
 
 from __future__ import annotations
@@ -22,32 +22,48 @@ from worldexplorer.scaffold.kept_pictures import KeptPictures
 from worldexplorer.scaffold.prompts import NOT_IN_A_CORNER
 from worldexplorer.seeds import derive_seed
 
+_WITHOUT_GUIDANCE = frozenset({"flux2-klein"})
+"""Inpainting models that take no guidance scale."""
+_NO_GUIDANCE = 1.0
+"""The scale that leaves a prompt as it is."""
+
 
 @dataclass(frozen=True)
 class Variant:
     """One way to fill a corner.
 
     Attributes:
-        guidance: scale of the prompt's guidance.
+        guidance: scale of the prompt's guidance; None where the model takes none.
         number: which noise, from 0.
     """
 
-    guidance: float
+    guidance: float | None
     number: int
 
     @property
     def name(self) -> str:
         """What a person calls it."""
-        return f"g{self.guidance:g}_s{self.number}"
+        return f"s{self.number}" if self.guidance is None else f"g{self.guidance:g}_s{self.number}"
+
+    @property
+    def scale(self) -> float:
+        """What a request says of the guidance."""
+        return _NO_GUIDANCE if self.guidance is None else self.guidance
 
     def seed(self, run_seed: int, corner: int) -> int:
         """The seed of its noise; variants with one number differ by their guidance alone."""
         return derive_seed(run_seed, "scaffold", "corner", f"{corner:03d}", self.number)
 
 
-def variants_of(guidances: Sequence[float], seeds: int) -> tuple[Variant, ...]:
-    """Every guidance scale with every noise, in the order they are made."""
-    return tuple(Variant(guidance, number) for guidance in guidances for number in range(seeds))
+def takes_guidance(model: str) -> bool:
+    """Whether an inpainting model's pictures depend on a guidance scale."""
+    return model not in _WITHOUT_GUIDANCE
+
+
+def variants_of(guidances: Sequence[float] | None, seeds: int) -> tuple[Variant, ...]:
+    """Every guidance scale with every noise, in the order they are made; None for a model that takes no scale."""
+    scales: Sequence[float | None] = (None,) if guidances is None else guidances
+    return tuple(Variant(guidance, number) for guidance in scales for number in range(seeds))
 
 
 def corner_name(corner: int) -> str:
@@ -91,7 +107,7 @@ def make_variants(
             mask=corner.mask,
             prompt=prompt,
             negative_prompt=NOT_IN_A_CORNER,
-            guidance=variant.guidance,
+            guidance=variant.scale,
             seed=variant.seed(run_seed, corner.number),
         )
         for variant in missing
