@@ -5,7 +5,7 @@ Its world is a textured box around the origin, so that geometry, alignment and c
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from worldexplorer.engine import (
     Images,
+    NotMeasured,
     NovelViewRequest,
     PointMaps,
     Poses,
@@ -25,7 +26,7 @@ from worldexplorer.engine import (
 from worldexplorer.errors import UsageError
 from worldexplorer.geometry.cameras import camera_rays, normalised_intrinsics, opencv_to_opengl, opengl_to_opencv
 from worldexplorer.geometry.gaussians import Gaussians
-from worldexplorer.progress import Progress
+from worldexplorer.progress import Progress, part
 
 SIZE = 16
 HALF_WIDTH = 3.0
@@ -62,10 +63,13 @@ class TinyEngine:
     def extra_trajectories(self, translation_scaling_factor: float) -> Mapping[str, Poses]:
         return {}
 
+    def scene_models(self, scene_type: str | None) -> Mapping[str, str]:
+        return {}
+
     def novel_views(self) -> TinyEngine:
         return self
 
-    def depth(self) -> TinyDepth:
+    def depth(self, scene_type: str | None = None) -> TinyDepth:
         return TinyDepth()
 
     def geometry(self) -> TinyEngine:
@@ -82,6 +86,12 @@ class TinyEngine:
 
     def prompt_scorer(self) -> NoReturn:
         raise UsageError("the tiny engine does not read", remedy="take --scaffold_method single_image")
+
+    def sample_each(self, requests: Sequence[NovelViewRequest], progress: Progress) -> Iterator[tuple[int, Images]]:
+        """One after the other through `sample`, so that who replaces that one replaces both."""
+        for number, request in enumerate(requests):
+            share = part(progress, number / len(requests), (number + 1) / len(requests))
+            yield number, self.sample([request], share)[0]
 
     def sample(self, requests: Sequence[NovelViewRequest], progress: Progress) -> list[Images]:
         results = []
@@ -124,7 +134,20 @@ class TinyEngine:
         )
 
     def render(self, gaussians: Gaussians, c2w: Poses, intrinsics: Poses, size: int) -> Images:
-        return box_views(c2w, intrinsics)
+        return box_views(c2w, intrinsics, size)
+
+    def render_depth(self, gaussians: Gaussians, c2w: Poses, intrinsics: Poses, size: int) -> np.ndarray:
+        depths = [_hits(pose, K, size, size)[1] for pose, K in zip(c2w, intrinsics, strict=True)]
+        return np.stack(depths).astype(np.float32)
+
+    def contributions(
+        self, gaussians: Gaussians, c2w: Poses, intrinsics: Poses, size: int, progress: Progress
+    ) -> np.ndarray:
+        progress(len(c2w), len(c2w), "contributions")
+        return np.arange(gaussians.count, dtype=np.float64)
+
+    def lpips(self, gaussians: Gaussians, views: Views) -> float | NotMeasured:
+        return NotMeasured("the tiny engine has no networks")
 
 
 class TinyDepth:
@@ -135,9 +158,9 @@ class TinyDepth:
         ).astype(np.float32)
 
 
-def box_views(c2w: Poses, intrinsics: Poses) -> Images:
-    """What cameras inside the box see: [N, SIZE, SIZE, 3] uint8."""
-    return np.stack([_colours(_hits(pose, K)[0]) for pose, K in zip(c2w, intrinsics, strict=True)])
+def box_views(c2w: Poses, intrinsics: Poses, size: int = SIZE) -> Images:
+    """What cameras inside the box see: [N, size, size, 3] uint8."""
+    return np.stack([_colours(_hits(pose, K, size, size)[0]) for pose, K in zip(c2w, intrinsics, strict=True)])
 
 
 def box_photo(width: int, height: int) -> Images:

@@ -4,7 +4,7 @@ Poses in this module are OpenGL camera-to-world in the scene frame (camera 000 a
 z backward) and trajectory units, unless a field says otherwise. Intrinsics are normalised by image width and height.
 
 Example:
-    >>> engine = load_engine("preview", EngineSettings(preset="smoke", seed=0))
+    >>> engine = load_engine(RunConfig(BatchConfig(dataset_dir="data", engine="preview", preset="smoke")))
     >>> frames = engine.novel_views().sample([request], silent)[0]      # [T, H, W, 3] uint8
 """
 
@@ -83,10 +83,22 @@ class NovelViewRequest:
 
 
 class NovelViewModel(Protocol):
-    """Makes new views: SEVA on the full engine, the renderer on the preview engine."""
+    """Makes new views: SEVA on the full engine, the renderer on the preview engine.
+
+    The frames of a request follow from that request alone: not from what else is asked for with it, nor from the order,
+    nor from which of several equal GPUs made them.
+    """
 
     def sample(self, requests: Sequence[NovelViewRequest], progress: Progress) -> list[Images]:
         """All T frames of each request ([T, H, W, 3] uint8), given frames as they were given."""
+
+    def sample_each(self, requests: Sequence[NovelViewRequest], progress: Progress) -> Iterator[tuple[int, Images]]:
+        """As `sample`, of many requests: each one's number and frames as soon as they are made, in any order.
+
+        `requests` may be a sequence that makes a request when it is looked up: each is looked up when its turn comes,
+        from the thread that iterates. `progress` counts over all requests. The caller takes the next result as soon as
+        it can, since nothing may be computed in between.
+        """
 
 
 class DepthModel(Protocol):
@@ -104,11 +116,24 @@ class PointMaps:
         points: [N, H, W, 3] float32, one point a pixel.
         confidence: [N, H, W] float32, higher is surer.
         c2w: [N, 4, 4] the **OpenCV** poses the model found for the frames, in the same frame and scale.
+        depth: [N, H, W] float32 z-depth of the pixels in the same scale, by which they can be put before the known
+            cameras instead of where the model saw its own; None where a model gives points alone.
+        intrinsics: [N, 3, 3] normalised, of the known cameras; given with `depth`.
+        passes: [N] by which pass each frame's answer is, where the model did not look at all together: each pass has a
+            frame and scale of its own. None where it did.
+        looks: of each pass the numbers of all frames that it looked at, [K], and the poses it found for them,
+            [K, 4, 4] as in `c2w`; those included for which another pass answers. Empty where there are no such.
+        notes: how the answer was made, where that was not as usual; a record names it.
     """
 
     points: NDArray[np.float32]
     confidence: NDArray[np.float32]
     c2w: Poses
+    depth: NDArray[np.float32] | None = None
+    intrinsics: Poses | None = None
+    passes: NDArray[np.intp] | None = None
+    looks: tuple[tuple[NDArray[np.intp], Poses], ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class GeometryModel(Protocol):
@@ -127,20 +152,46 @@ class SplatScene:
         points: [P, 3] float32 initial points, scene frame.
         normals: [P, 3] float32 unit normals towards the cameras.
         colours: [P, 3] uint8.
+        made_smaller: how many of the engine's `StageDefaults.smaller_trainings` are in force, all up to this one: 0
+            at first, one more after each time that memory ran out. A trainer whose checkpoint was written with another
+            number goes on from it where it can, and else starts anew.
+        folder: a local folder that holds the same as files, with `transforms.json` and the paths it names; None where
+            there is none.
     """
 
     train: Views
     points: NDArray[np.float32]
     normals: NDArray[np.float32]
     colours: NDArray[np.uint8]
+    made_smaller: int = 0
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """Trained Gaussians in the scene frame and what the training says about itself (JSON scalars and lists)."""
+    """Trained Gaussians in the scene frame and what the training says about itself.
+
+    Attributes:
+        gaussians: what was trained.
+        log: JSON scalars and lists.
+        antialiased: whether they are meant for a renderer that takes back, in each Gaussian's opacity, what the blur on
+            the image adds to its area.
+    """
 
     gaussians: Gaussians
     log: dict[str, Any] = field(default_factory=dict)
+    antialiased: bool = False
+
+
+@dataclass(frozen=True)
+class NotMeasured:
+    """A number that there is none of.
+
+    Attributes:
+        reason: why, and what to do for it; a sentence without its full stop.
+    """
+
+    reason: str
 
 
 class SplatTrainer(Protocol):
@@ -151,6 +202,28 @@ class SplatTrainer(Protocol):
 
     def render(self, gaussians: Gaussians, c2w: Poses, intrinsics: Poses, size: int) -> Images:
         """[N, size, size, 3] uint8 renders of the Gaussians."""
+
+    def render_depth(self, gaussians: Gaussians, c2w: Poses, intrinsics: Poses, size: int) -> NDArray[np.float32]:
+        """[N, size, size] float32 z-depth in the Gaussians' units, infinite where they cover less than half of a pixel.
+
+        The depth of a pixel is the mean depth of the Gaussians' centres, each counting as much as its colour does.
+        """
+
+    def contributions(
+        self, gaussians: Gaussians, c2w: Poses, intrinsics: Poses, size: int, progress: Progress
+    ) -> NDArray[np.float64]:
+        """[N] the share of each Gaussian in the pictures: its blending weight, summed over all pixels of all views.
+
+        That is the derivative of the sum of one colour channel of the renders by the Gaussian's colour. `progress` is
+        told the views done.
+        """
+
+    def lpips(self, gaussians: Gaussians, views: Views) -> float | NotMeasured:
+        """The mean perceptual distance (LPIPS, AlexNet) of renders of the Gaussians to views, 0 where they are equal.
+
+        Source: Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric" (2018). Nothing
+        is downloaded: it is measured where the network's weights are on the machine.
+        """
 
 
 @dataclass(frozen=True)
@@ -219,14 +292,6 @@ class PromptScorer(Protocol):
 
 
 @dataclass(frozen=True)
-class EngineSettings:
-    """What the command says to the engine itself."""
-
-    preset: str
-    seed: int
-
-
-@dataclass(frozen=True)
 class StageDefaults:
     """What an engine sets where neither the sample nor the command does."""
 
@@ -241,6 +306,11 @@ class StageDefaults:
     """Most frames of one sampling, those given included; None where any number can be made in one go."""
     joint_frames: int | None = None
     """Most frames of stage 1's joint sampling, where a model bears more there than elsewhere; None where not."""
+    splat_training: Mapping[str, Any] = field(default_factory=dict)
+    """What of the trainer's settings changes its results: part of stage 3's fingerprint alone."""
+    smaller_trainings: tuple[str, ...] = ()
+    """What stage 3 changes, one thing after the other, each time that memory ran out in training, in the words of a
+    record; the trainer reads in `SplatScene.made_smaller` how many are in force."""
 
 
 class Engine(Protocol):
@@ -272,11 +342,17 @@ class Engine(Protocol):
     def extra_trajectories(self, translation_scaling_factor: float) -> Mapping[str, Poses]:
         """Further views the engine's trainer needs, by trajectory name; [N, 4, 4] in the scene frame."""
 
+    def scene_models(self, scene_type: str | None) -> Mapping[str, str]:
+        """Which of several models stage 2 takes in such a place, by role; empty where there is no choice.
+
+        Part of stage 2's fingerprint and record. `scene_type` is as for `depth`.
+        """
+
     def novel_views(self) -> NovelViewModel:
         """The model of new views."""
 
-    def depth(self) -> DepthModel:
-        """The model of metric depth."""
+    def depth(self, scene_type: str | None = None) -> DepthModel:
+        """The model of metric depth, for a place that is `indoor`, `outdoor` or of another or unknown kind."""
 
     def geometry(self) -> GeometryModel:
         """The model of points."""

@@ -5,14 +5,15 @@ import importlib.util
 import diffusers
 import torch
 import transformers
-from smoke_common import check_common, report, require, require_imports
+from smoke_common import check_common, check_triton, report, require, require_imports
 
 check_common()
+check_triton()
 require(hasattr(diffusers, "AutoencoderKL"), "diffusers has no AutoencoderKL")
 for name in ("CLIPVisionModelWithProjection", "DepthAnythingForDepthEstimation"):
     require(hasattr(transformers, name), f"transformers has no {name}")
 require(torch.version.cuda is not None, f"torch {torch.__version__} is built without CUDA")
-require_imports("cv2", "einops", "depth_anything_3.api")
+require_imports("cv2", "depth_anything_3.cfg", "depth_anything_3.model.da3")  # its api needs far more
 vggt = importlib.util.find_spec("vggt") is not None  # an image can be built without it, for its licence
 if vggt:
     require_imports("vggt.models.vggt")

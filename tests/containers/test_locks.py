@@ -24,7 +24,6 @@ FORCED_BY_NERFSTUDIO = {
     "proto-plus": "follows protobuf",
     "protobuf": "5 at most for nerfstudio",
     "setuptools": "pkg_resources is gone from 82 on",
-    "trimesh": "follows viser",
 }
 """What is older in the nerfstudio image than in the others, and why."""
 
@@ -123,9 +122,8 @@ def test_no_image_holds_the_pipeline_compiler(name: str) -> None:
 
 def test_what_comes_without_dependencies_finds_them_locked() -> None:
     locked = versions(BY_PATH["trajectory/requirements"])
-    needed = "addict decorator e3nn einops evo imageio moviepy omegaconf plyfile proglog pycolmap torchvision trimesh"
-    alone = versions(BY_PATH["trajectory/requirements-no-deps"])
-    assert {name for name in needed.split() if name not in locked} == {name for name in alone if name in needed.split()}
+    assert {"addict", "einops", "omegaconf"} <= locked.keys(), "what the networks import, VGGT's and depth-anything-3's"
+    assert versions(BY_PATH["trajectory/requirements-no-deps"]).keys() == {"depth-anything-3"}
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from worldexplorer.errors import Cancelled, DefectError, InfrastructureError, UserError
-from worldexplorer.report.video import write_video
+from worldexplorer.report.video import join_videos, write_video
 
 imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
 
@@ -123,7 +123,7 @@ def test_a_machine_without_any_ffmpeg_says_so(tmp_path, monkeypatch):
 
 def test_a_missing_package_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
-    with pytest.raises(UserError, match=r"worldexplorer\[preview\]"):
+    with pytest.raises(UserError, match=r"pip install imageio-ffmpeg"):
         write_video(tmp_path / "video.mp4", frames(), fps=24)
 
 
@@ -138,3 +138,30 @@ def test_a_failing_ffmpeg_is_an_error_with_its_last_words(tmp_path, monkeypatch,
     with pytest.raises(InfrastructureError, match=expected):
         write_video(tmp_path / "video.mp4", many, fps=24)
     assert list(tmp_path.iterdir()) == [script]
+
+
+def test_videos_are_joined_without_a_loss(tmp_path):
+    folder = tmp_path / "a 'folder' of theirs"
+    folder.mkdir()
+    parts = [folder / "one.mp4", folder / "other.mp4"]
+    write_video(parts[0], frames(5), fps=24)
+    write_video(parts[1], frames(12), fps=24)
+    join_videos(folder / "all.mp4", [*parts, parts[0]])
+    header, joined = read(folder / "all.mp4")
+    assert header["fps"] == pytest.approx(24.0, abs=0.02)
+    expected = [picture for part in [*parts, parts[0]] for picture in read(part)[1]]
+    assert len(joined) == len(expected) == 22
+    assert all((one == other).all() for one, other in zip(joined, expected, strict=True))
+    before = (folder / "all.mp4").read_bytes()
+    join_videos(folder / "all.mp4", [*parts, parts[0]])
+    assert (folder / "all.mp4").read_bytes() == before
+    assert sorted(path.name for path in folder.iterdir()) == ["all.mp4", "one.mp4", "other.mp4"]
+
+
+def test_what_cannot_be_joined_is_told(tmp_path):
+    with pytest.raises(DefectError, match="no parts"):
+        join_videos(tmp_path / "all.mp4", [])
+    (tmp_path / "no video.mp4").write_bytes(b"text")
+    with pytest.raises(InfrastructureError, match="could not join"):
+        join_videos(tmp_path / "all.mp4", [tmp_path / "no video.mp4"])
+    assert not (tmp_path / "all.mp4").exists()

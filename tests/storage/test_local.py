@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import errno
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,45 @@ class TestLocalStorage(StorageContract):
         assert [info.key for info in storage.list("")] == ["folder/a"]
         storage.delete("folder/a")
         assert not storage.exists("folder")
+
+    @pytest.mark.parametrize(
+        "write",
+        [
+            lambda storage: storage.create("folder/new", b"new"),
+            lambda storage: storage.write("folder/a", b"new"),
+            lambda storage: storage.replace("folder/a", b"new", storage.read_versioned("folder/a")[1]),
+        ],
+    )
+    def test_what_a_killed_writer_left_is_removed_once_it_cannot_be_anothers(
+        self, tmp_path: Path, write: Callable[[LocalStorage], None]
+    ) -> None:
+        LocalStorage(tmp_path).create("folder/a", b"")
+        LocalStorage(tmp_path).create("elsewhere/a", b"")
+        old, young, far = (
+            tmp_path / name for name in ("folder/.part-old", "folder/.part-young", "elsewhere/.part-old")
+        )
+        for path, age in ((old, 3700.0), (young, 3500.0), (far, 3700.0)):
+            path.write_bytes(b"half")
+            os.utime(path, (time.time() - age,) * 2)
+        write(LocalStorage(tmp_path))
+        assert not old.exists()
+        assert young.exists()  # may be a run's that is just about to give it its name
+        assert far.exists()  # nobody has written there
+
+    def test_who_tidies_up_at_the_same_time_is_no_error(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        old = tmp_path / ".part-old"
+        old.write_bytes(b"half")
+        os.utime(old, (0, 0))
+        unlink = Path.unlink
+
+        def after_another(path: Path, missing_ok: bool = False) -> None:
+            unlink(path, missing_ok=True)
+            unlink(path, missing_ok=missing_ok)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "unlink", after_another)
+            LocalStorage(tmp_path).write("a", b"new")
+        assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
     def test_objects_can_be_read_by_others(self, storage: LocalStorage) -> None:
         storage.create("a", b"")

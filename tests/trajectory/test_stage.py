@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tiny_engine import HALF_WIDTH, SIZE, TinyEngine, box_views
 
 from worldexplorer import layout
 from worldexplorer.engine import Poses, StageDefaults, Views
+from worldexplorer.errors import UsageError
 from worldexplorer.geometry.cameras import normalised_intrinsics
 from worldexplorer.geometry.ply import read_points
 from worldexplorer.geometry.transforms import read_transforms
@@ -28,7 +30,8 @@ from worldexplorer.records import StageRecord
 from worldexplorer.scaffold.poses import scaffold_poses
 from worldexplorer.stage import StageFailedError
 from worldexplorer.trajectory.paths import published_trajectories, target_parameters, trajectory_poses
-from worldexplorer.trajectory.stage import TRAJECTORY, TrajectorySettings, fewer_images
+from worldexplorer.trajectory.settings import TrajectorySettings, fewer_images
+from worldexplorer.trajectory.stage import TRAJECTORY
 
 FRAMES = TinyEngine.defaults.frames_per_trajectory
 ORDER = ("in", "left", "right", "up")
@@ -126,10 +129,19 @@ class TestScene:
         assert scene.record.metrics["trajectories_cut"] == scene.record.metrics["trajectories_empty"] == 0
         assert scene.record.notes == []
 
+    def test_samplings_are_told_of_every_trajectory(self, scene: Scene) -> None:
+        samplings = scene.document("samplings.json")
+        assert len(samplings) == 32
+        expected = [*(f"view:{view}" for view in range(8)), *(f"new:{anchor}" for anchor in range(1, FRAMES + 1))]
+        assert samplings["007_up"] == [expected]
+
     def test_nothing_else_is_committed(self, scene: Scene) -> None:
         train = read_transforms(scene.folder / "transforms.json").file_paths
         heldout = read_transforms(scene.folder / "heldout.json").file_paths
-        others = ("transforms.json", "heldout.json", "vggt_pcl.ply", "alignment.json", "collision.json")
+        others = (
+            *("transforms.json", "heldout.json", "vggt_pcl.ply"),
+            *("alignment.json", "collision.json", "samplings.json"),
+        )
         prefix = scene.record.outputs["scene_path"]
         assert {entry.path for entry in scene.record.files} == {f"{prefix}/{name}" for name in train + heldout + others}
 
@@ -141,6 +153,29 @@ class TestScene:
         runner.run(bench.job(), "trajectory", lambda done, total, what: shares.append(done / total))
         assert shares == sorted(shares)
         assert 0 <= shares[0] <= shares[-1] <= 1
+
+
+@pytest.mark.slow
+def test_a_scene_of_full_length_is_made_the_published_way(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Engine(TinyEngine):
+        defaults = StageDefaults(8, None, 64, 0, sampling_frames=21)
+
+    monkeypatch.setattr("worldexplorer.trajectory.stage._makes_films", lambda engine: False)
+    engine = Engine()
+    record = stage_2(bench, engine)
+    published = json.loads((Path(__file__).parent / "fixtures" / "first_pass_plan.json").read_bytes())
+    folder = bench.job_path(record.outputs["scene_path"])
+    samplings = json.loads((folder / "samplings.json").read_bytes())
+    assert {name: [" ".join(words[8:]) for words in one] for name, one in samplings.items()} == {
+        name: one["chunks"] for name, one in published.items()
+    }
+    assert len(engine.calls) == 1 + 63 + 240  # with stage 1's
+    assert record.metrics["frames"] == 8 + 2880
+    transforms = read_transforms(folder / "transforms.json")
+    some = list(range(8, len(transforms.file_paths), 97))
+    found = read_pictures([folder / transforms.file_paths[frame] for frame in some])
+    expected = box_views(transforms.c2w[some], transforms.intrinsics[some])
+    assert (np.abs(found.astype(int) - expected) <= 1).all()
 
 
 class TestObstacles:
@@ -155,7 +190,7 @@ class TestObstacles:
                 return np.broadcast_to(values[:, None, None], (len(values), SIZE, SIZE)).copy()
 
         class Engine(TinyEngine):
-            def depth(self) -> Any:
+            def depth(self, scene_type: str | None = None) -> Any:
                 return Hedge()
 
         record = stage_2(bench, Engine(), trajectory_order=("in",))
@@ -172,11 +207,13 @@ class TestObstacles:
                 return np.full((len(views.c2w), SIZE, SIZE), 0.1, dtype=np.float32)
 
         class Engine(TinyEngine):
-            def depth(self) -> Any:
+            def depth(self, scene_type: str | None = None) -> Any:
                 return Wall()
 
+        engine = Engine()
         with pytest.raises(StageFailedError) as caught:
-            stage_2(bench, Engine(), trajectory_order=("in",))
+            stage_2(bench, engine, trajectory_order=("in",))
+        assert len(engine.calls) == 9  # stage 1's and eight first passes, nothing after them
         error = caught.value.record.error
         assert error is not None
         assert error.error_class.value == "user"
@@ -220,7 +257,32 @@ class TestSettings:
         expansion = {"translation_scaling_factor": 7.0, "trajectory_order": "up in", "num_images_for_vggt": 20}
         bench = Workbench(tmp_path, [photo_sample(0, expansion=expansion)])
         settings = self.settings(bench, translation_scaling_factor=2.0, num_images_for_vggt=4)
-        assert settings == TrajectorySettings(7.0, ("up", "in"), 20, "clearance", None, None)
+        assert settings == TrajectorySettings(7.0, ("up", "in"), 20, "clearance", None, None, None, None, {})
+
+    def test_anchors_count_where_trajectories_have_their_full_length(self, bench: Workbench) -> None:
+        class Long(TinyEngine):
+            defaults = StageDefaults(8, None, 16, 0, sampling_frames=21)
+
+        with pytest.raises(UsageError, match="the preview engine makes 4 frames of each"):
+            self.settings(bench, anchors=9)
+        settings = TRAJECTORY.settings(bench.job(), bench.config(anchors=9), Long())
+        assert settings.anchors == TRAJECTORY.basis(settings)["anchors"] == 9
+
+    def test_a_choice_of_models_counts_and_where_there_is_none_nothing_is_added(self, bench: Workbench) -> None:
+        class Choosing(TinyEngine):
+            def scene_models(self, scene_type: str | None) -> Mapping[str, str]:
+                return {"depth": str(scene_type)}
+
+        outdoors = replace(bench.job(), scene_type="outdoor")
+        chosen = TRAJECTORY.settings(outdoors, bench.config(), Choosing())
+        assert TRAJECTORY.basis(chosen)["models"] == {"depth": "outdoor"}
+        plain = TRAJECTORY.basis(TRAJECTORY.settings(outdoors, bench.config(), TinyEngine()))
+        assert not {"models", "anchors", "scene_type"} & set(plain)
+
+    @pytest.mark.parametrize("anchors", [2, 46, -1])
+    def test_a_number_of_anchors_that_cannot_be(self, bench: Workbench, anchors: int) -> None:
+        with pytest.raises(UsageError, match="give a number from 3 to 45"):
+            bench.config(anchors=anchors)
 
     def test_all_trajectories_where_nothing_is_said(self, bench: Workbench) -> None:
         assert self.settings(bench, trajectory_order=None).trajectory_order == ORDER

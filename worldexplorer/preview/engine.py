@@ -143,13 +143,17 @@ class PreviewEngine:
 
         return {CAPS: cap_views()}
 
+    def scene_models(self, scene_type: str | None) -> Mapping[str, str]:
+        """See Engine; there is one model each."""
+        return {}
+
     def novel_views(self) -> PreviewNovelViews:
         """Renders new views of the world."""
         from worldexplorer.preview.models import PreviewNovelViews
 
         return PreviewNovelViews(self._renderers)
 
-    def depth(self) -> PreviewDepth:
+    def depth(self, scene_type: str | None = None) -> PreviewDepth:
         """Renders the world's depth."""
         from worldexplorer.preview.models import PreviewDepth
 

@@ -33,7 +33,7 @@ from worldexplorer.preview.world import World
 from worldexplorer.progress import Progress, part, silent
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -93,7 +93,10 @@ class PreviewNovelViews:
         Raises:
             DefectError: a request without a preview world, or pictures that are not square.
         """
-        results = []
+        return [frames for _, frames in self.sample_each(requests, progress)]
+
+    def sample_each(self, requests: Sequence[NovelViewRequest], progress: Progress) -> Iterator[tuple[int, Images]]:
+        """As `sample`, one request after the other."""
         for index, request in enumerate(requests):
             share = part(progress, index / len(requests), (index + 1) / len(requests))
             wanted = ~request.given
@@ -102,8 +105,7 @@ class PreviewNovelViews:
             frames[wanted] = self._renderers.of(request.world).render(
                 metres, request.intrinsics[wanted], _side(request.images), share
             )
-            results.append(frames)
-        return results
+            yield index, frames
 
 
 class PreviewDepth:

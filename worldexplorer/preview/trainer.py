@@ -27,7 +27,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from worldexplorer.engine import Images, Poses, SplatScene, TrainingResult, Views
+from worldexplorer.engine import Images, NotMeasured, Poses, SplatScene, TrainingResult, Views
 from worldexplorer.errors import DefectError
 from worldexplorer.fingerprint import canonical_json
 from worldexplorer.geometry.gaussians import Gaussians
@@ -35,7 +35,7 @@ from worldexplorer.preview.checkpoint import load_checkpoint, save_checkpoint
 from worldexplorer.preview.initial_gaussians import initial_rows
 from worldexplorer.preview.losses import ImageLoss
 from worldexplorer.preview.optimizer import SparseAdam
-from worldexplorer.preview.parameters import OPACITY, pack, unpack
+from worldexplorer.preview.parameters import C0, COLOUR, OPACITY, pack, unpack
 from worldexplorer.preview.projection import camera_of
 from worldexplorer.preview.rasterizer import render
 from worldexplorer.preview.rasterizer_backward import backward
@@ -118,6 +118,51 @@ class PreviewTrainer:
             for picture, pose, lens in zip(pictures, c2w, intrinsics, strict=True):
                 picture[...] = self._picture(gaussians, pose, lens, (size, size), workers)
         return pictures
+
+    def render_depth(self, gaussians: Gaussians, c2w: Poses, intrinsics: Poses, size: int) -> NDArray[np.float32]:
+        """Depths along the viewing axis, as :class:`worldexplorer.engine.SplatTrainer` has them.
+
+        Args:
+            gaussians: of N.
+            c2w: [N, 4, 4] OpenGL camera-to-world, in the Gaussians' frame.
+            intrinsics: [N, 3, 3] normalised.
+            size: pixels across and down.
+
+        Returns:
+            [N, size, size] float32, infinite where they cover less than half of a pixel.
+        """
+        depths = np.empty((len(c2w), size, size), np.float32)
+        rows = pack(gaussians)
+        with Workers(self._threads) as workers:
+            for depth, pose, lens in zip(depths, c2w, intrinsics, strict=True):
+                ahead = (gaussians.means - pose[:3, 3]) @ -pose[:3, 2]
+                rows[:, COLOUR:] = ((ahead - 0.5) / C0)[:, None]
+                rendering = render(rows, camera_of(pose, lens, size, size, self._settings.near), workers)
+                cover = 1.0 - rendering.transmittance
+                depth[...] = np.where(cover >= 0.5, rendering.image[0] / np.maximum(cover, 0.5), np.inf)
+        return depths
+
+    def contributions(
+        self, gaussians: Gaussians, c2w: Poses, intrinsics: Poses, size: int, progress: Progress
+    ) -> NDArray[np.float64]:
+        """[N] blending weights summed over all pixels of all views; arguments as for :meth:`render`."""
+        totals = np.zeros(gaussians.count)
+        rows = pack(gaussians)
+        rows[:, COLOUR:] = 0.0  # a grey that is not cut off at black, which would have no derivative
+        by_image, by_transmittance = np.zeros((3, size, size), np.float32), np.zeros((size, size), np.float32)
+        by_image[0] = 1.0
+        with Workers(self._threads) as workers:
+            for done, (pose, lens) in enumerate(zip(c2w, intrinsics, strict=True), start=1):
+                camera = camera_of(pose, lens, size, size, self._settings.near)
+                rendering = render(rows, camera, workers)
+                gradients = backward(rows, camera, rendering, by_image, by_transmittance, workers)
+                totals[rendering.seen] += gradients[:, COLOUR] / C0
+                progress(done, len(c2w), "contributions")
+        return totals
+
+    def lpips(self, gaussians: Gaussians, views: Views) -> NotMeasured:
+        """Not here: it takes a network."""
+        return NotMeasured("the preview engine has no neural networks; --engine full has")
 
     def _fit(self, gaussians: Gaussians, views: Views, workers: Workers, progress: Progress) -> float:
         """The mean signal-to-noise ratio over views, dB."""

@@ -20,7 +20,7 @@ import numpy as np
 from worldexplorer.errors import DefectError, InfrastructureError, UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -66,6 +66,36 @@ def write_video(path: Path, frames: Iterable[NDArray[np.uint8]], fps: int) -> No
             part.unlink(missing_ok=True)
 
 
+def join_videos(path: Path, parts: Sequence[Path]) -> None:
+    """Put videos one after the other without encoding them again; `path` appears only when the whole is written.
+
+    Args:
+        path: the MP4 file; its folder exists. A file there is replaced.
+        parts: one or more files of :func:`write_video`, of one size and rate.
+
+    Raises:
+        DefectError: no part.
+        UserError: there is no ffmpeg to run.
+        InfrastructureError: ffmpeg failed; its last words are in the message.
+    """
+    if not parts:
+        raise DefectError("a video of no parts", where=str(path))
+    whole = path.with_name(path.name + ".part")
+    with tempfile.TemporaryFile() as words, tempfile.NamedTemporaryFile("w", suffix=".txt") as order:
+        # Within single quotes nothing is special but the quote itself.
+        quoted = [str(part.resolve()).replace("'", "'\\''") for part in parts]
+        order.writelines(f"file '{name}'\n" for name in quoted)
+        order.flush()
+        try:
+            process = _start(_joining_command(whole, order.name), words)
+            _input(process).close()
+            if process.wait() != 0:
+                raise InfrastructureError("ffmpeg could not join the videos", where=str(path), remedy=_last(words))
+            whole.replace(path)
+        finally:
+            whole.unlink(missing_ok=True)
+
+
 def ffmpeg() -> str:
     """The ffmpeg program.
 
@@ -75,9 +105,7 @@ def ffmpeg() -> str:
     try:
         import imageio_ffmpeg  # only installed with an engine's extra
     except ImportError as error:
-        raise UserError(
-            "videos need the package imageio-ffmpeg", remedy='pip install "worldexplorer[preview]"'
-        ) from error
+        raise UserError("videos need the package imageio-ffmpeg", remedy="pip install imageio-ffmpeg") from error
     try:
         return str(imageio_ffmpeg.get_ffmpeg_exe())
     except RuntimeError as error:
@@ -100,6 +128,14 @@ def _command(path: Path, width: int, height: int, fps: int) -> list[str]:
         # x264 writes its version and settings into a supplemental message (unit type 6) that no player needs.
         *("-bsf:v", "filter_units=remove_types=6", "-flags:v", "+bitexact", "-fflags", "+bitexact"),
         *("-metadata:s:v:0", "encoder=", "-movflags", "+faststart", "-f", "mp4", str(path)),
+    ]
+
+
+def _joining_command(path: Path, order: str) -> list[str]:
+    return [
+        *(ffmpeg(), "-nostdin", "-hide_banner", "-loglevel", "error", "-y", "-f", "concat", "-safe", "0", "-i", order),
+        *("-map", "0:v:0", "-c", "copy", "-map_metadata", "-1", "-fflags", "+bitexact", "-movflags", "+faststart"),
+        *("-f", "mp4", str(path)),
     ]
 
 

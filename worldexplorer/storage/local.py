@@ -2,7 +2,8 @@
 
 Whole-or-nothing writes are a temporary file and a link or rename. `replace`, and `create` where the file system has no
 hard links, hold an advisory lock on the object's folder while they compare and swap. Records are synced to the disk;
-the bulk files they name are covered by their checksums.
+the bulk files they name are covered by their checksums. A process that is killed in between leaves its temporary file,
+which nobody lists; whoever writes into the same folder an hour later removes it.
 
 Example:
     >>> storage = LocalStorage(Path("output/batch"))
@@ -27,6 +28,8 @@ from worldexplorer.storage.folders import make_folder
 from worldexplorer.storage.keys import require_plain
 
 _TEMPORARY = ".part-"
+_STALE_SECONDS = 3600.0
+"""A temporary file lives for milliseconds: the owner of one this old was killed, on whatever machine it ran."""
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 """What file systems without hard links (exFAT, some network drives) say when they are asked for one."""
 
@@ -38,6 +41,7 @@ class LocalStorage:
         self._root = root.expanduser().absolute()
         self._prefix = os.path.join(self._root, "")  # noqa: PTH118 (the empty part adds the slash)
         self.uri = str(root)
+        self._tidied: set[Path] = set()
 
     def read(self, key: str) -> bytes:
         """See Storage."""
@@ -180,9 +184,22 @@ class LocalStorage:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.chmod(0o644)
+            self._tidy(path.parent, temporary.stat().st_mtime)
             yield temporary
         finally:
             temporary.unlink(missing_ok=True)
+
+    def _tidy(self, folder: Path, now: float) -> None:
+        """Remove what killed processes left in a folder, once; `now` is by the clock of the disk it lies on."""
+        if folder in self._tidied:
+            return
+        self._tidied.add(folder)
+        with os.scandir(folder) as entries:
+            left = [entry for entry in entries if entry.name.startswith(_TEMPORARY)]
+        for entry in left:
+            with suppress(FileNotFoundError):  # its owner, or another run that tidies up, was faster
+                if now - entry.stat().st_mtime > _STALE_SECONDS:
+                    Path(entry.path).unlink()
 
     def _remove_empty_folders(self, folder: PurePosixPath) -> None:
         """Remove `folder` and its parents as far as they are empty, as a bucket would not show them either."""

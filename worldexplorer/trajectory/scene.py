@@ -2,11 +2,14 @@
 
     input/000.png ... 007.png             the scaffold views
     IMG_TRAJ/samples-rgb/NNN.png          the frames of one trajectory of one scaffold view
+    IMG_TRAJ/walk.mp4                     the same as a film, there and back
+    walkthrough.mp4                       all films on one path
     NAME/samples-rgb/NNN.png              the views an engine adds for its trainer (preview: caps)
     heldout/NNN.png  heldout.json         views kept out of training, to measure with
     transforms.json                       every training view
     vggt_pcl.ply  alignment.json          the point cloud and how it was brought into the scene frame
     collision.json                        what every trajectory ran into
+    samplings.json                        which frames were made together, and from which
 
 Example:
     >>> frame_path("003_left", 7)
@@ -32,6 +35,9 @@ HELDOUT_FOLDER = "heldout"
 FRAMES_FOLDER = "samples-rgb"
 ALIGNMENT_NAME = "alignment.json"
 COLLISION_NAME = "collision.json"
+SAMPLINGS_NAME = "samplings.json"
+WALK_NAME = "walk.mp4"
+WALKTHROUGH_NAME = "walkthrough.mp4"
 
 
 def input_path(view: int) -> str:
