@@ -13,6 +13,7 @@ import importlib.util
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from importlib import metadata
@@ -62,3 +63,9 @@ def check_common() -> None:
     for program in (["worldexplorer"], [sys.executable, "-m", "worldexplorer.pod"]):
         helped = subprocess.run([*program, "--help"], capture_output=True, text=True, check=False)
         require(helped.returncode == 0, f"{' '.join(program)} does not start: {helped.stderr}")
+
+
+def check_triton() -> None:
+    """What Triton needs to start kernels: itself, and a compiler for a few lines of C."""
+    require_imports("triton")
+    require(shutil.which("gcc") is not None, "there is no C compiler, which Triton needs")

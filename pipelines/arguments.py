@@ -21,6 +21,7 @@ from components.container import image_reference
 from worldexplorer.cli.arguments import batch_flags
 from worldexplorer.cli.parser import Parser, closest
 from worldexplorer.config import STAGE_NAMES
+from worldexplorer.engines import refuse_unused_settings
 from worldexplorer.errors import UsageError
 from worldexplorer.pod.parameters import RunParameter, flag_parameters, read_run
 
@@ -113,7 +114,8 @@ def check_values(values: Mapping[str, Any], stages: Sequence[int]) -> None:
         UsageError: a value that it would refuse, or a place that no pod can reach.
     """
     settings = {one.name for one in flag_parameters()}
-    read_run({name: value for name, value in values.items() if name in settings}, stages)
+    run = read_run({name: value for name, value in values.items() if name in settings}, stages)
+    refuse_unused_settings(run)
     for name in ("dataset_dir", "output_base"):
         place = str(values[name])
         if "://" not in place and not place.startswith("/"):
@@ -152,6 +154,12 @@ def _check_pods(values: Mapping[str, Any]) -> None:
             where="--engine preview",
             remedy="take --profile cpu-preview, or give --image_scaffold, --image_trajectory and --image_splat the cpu "
             "image",
+        )
+    if values["splat_trainer"] == "nerfstudio" and values["image_splat"] == image_reference("splat"):
+        raise UsageError(
+            "the image of stage 3 does not hold nerfstudio",
+            where="--splat_trainer nerfstudio",
+            remedy=f"give --image_splat {image_reference('splat-nerfstudio')}",
         )
 
 

@@ -70,3 +70,13 @@ def test_where_every_part_is_there_nothing_is_listed(suite):
     done = suite("-k", "npm or plain")
     assert done.returncode == 0
     assert "NOT RUN" not in done.stdout
+
+
+def test_what_only_a_person_can_bring_is_listed_and_never_required(suite, tmp_path):
+    (tmp_path / "test_parts.py").write_text(
+        'import pytest\n@pytest.mark.requires_part("vggt")\ndef test_package(): import vggt\n'
+    )
+    done = suite(REQUIRE_ALL="1")
+    assert done.returncode == 0, done.stdout
+    if "1 skipped" in done.stdout.splitlines()[-1]:
+        assert done.stdout.split(" NOT RUN ")[1].splitlines()[1] == "vggt (vggt): 1 test"

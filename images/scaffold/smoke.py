@@ -3,9 +3,10 @@
 import diffusers
 import torch
 import transformers
-from smoke_common import check_common, report, require
+from smoke_common import check_common, check_triton, report, require
 
 check_common()
+check_triton()
 inpainting = ("FluxFillPipeline", "Flux2KleinInpaintPipeline", "StableDiffusionInpaintPipeline")
 for name in ("AutoencoderKL", "FluxPipeline", "Flux2KleinPipeline", *inpainting):
     require(hasattr(diffusers, name), f"diffusers has no {name}")

@@ -38,6 +38,7 @@ def test_every_profile_of_the_project_passes(profile: str) -> None:
         {"image_splat": ""},
         {"gpu_count": "0"},
         {"engine": "preview"},
+        {"splat_trainer": "nerfstudio"},
     ],
     ids=str,
 )
@@ -51,3 +52,7 @@ def test_what_no_pod_could_start_with_is_refused(given: dict[str, str]) -> None:
 @pytest.mark.parametrize(("name", "value"), [("cpu", "3500m"), ("cpu", "0.5"), ("memory", "64G"), ("memory", "1.5Ti")])
 def test_quantities_are_understood(name: str, value: str) -> None:
     check_values(values(**{name: value}), (1, 2, 3))
+
+
+def test_the_image_of_a_trainer_can_be_named() -> None:
+    check_values(values(splat_trainer="nerfstudio", image_splat="worldexplorer-splat-nerfstudio:1"), (1, 2, 3))

@@ -113,6 +113,8 @@ def test_dry_run_prints_and_sends_nothing(drive: Driver, server: FakeKubeflow, t
         (["--node_selector", "{pool: cpu"], "not a JSON object"),
         (["--scaffold_method", "magic"], "choose from single_image, scaffold_gen"),
         (["--num_seva_frames", "81"], "use 80 or 88"),
+        (["--engine", "preview", "--steps", "20"], "--steps is about SEVA, which the preview engine has not"),
+        (["--engine", "preview", "--anchors", "9"], "--anchors is for the full engine"),
         (["--stages", "1", "3"], "send --stages 1, and when it has ended --stages 3"),
         (["--stages", "4"], "without a gap"),
         (["--parallelism", "0"], "not a whole number from 1"),
