@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import multiprocessing
 import signal
@@ -21,7 +22,7 @@ from builders import (
 
 from worldexplorer import batch as module
 from worldexplorer import layout
-from worldexplorer.batch import BatchOutcome, Interrupted, exit_code, prepare_batch, run_batch
+from worldexplorer.batch import BatchOutcome, Interrupted, exit_code, missing_here, prepare_batch, run_batch
 from worldexplorer.config import RunConfig
 from worldexplorer.dataset import Job
 from worldexplorer.errors import UsageError
@@ -73,7 +74,7 @@ class TestBeforeItBegins:
     def test_preparing_writes_nothing(self, bench: Workbench) -> None:
         prepared = prepare_batch(bench.config(), small_engine)
         assert len(prepared.plan.jobs) == 3
-        assert not bench.output.exists()
+        assert not list(bench.output.glob("*"))
 
     @pytest.mark.parametrize(
         ("settings", "message"),
@@ -91,7 +92,7 @@ class TestBeforeItBegins:
     ) -> None:
         with pytest.raises(UsageError, match=message):
             prepare_batch(bench.config(**settings), small_engine)
-        assert not bench.output.exists()
+        assert not list(bench.output.glob("*"))
 
     def test_so_does_an_engine_that_cannot_run_here(self, bench: Workbench) -> None:
         class Lacking(SmallEngine):
@@ -102,7 +103,7 @@ class TestBeforeItBegins:
         with pytest.raises(UsageError, match="no GPU; no weights") as caught:
             run_batch(prepared, lambda event: None)
         assert caught.value.remedy == Lacking.remedy
-        assert not bench.output.exists()
+        assert not list(bench.output.glob("*"))
 
     def test_no_job_is_refused(self, tmp_path: Path) -> None:
         bench = Workbench(tmp_path, [photo_sample(0)])
@@ -277,3 +278,26 @@ def test_two_batches_at_once_in_processes_of_their_own(tmp_path: Path) -> None:
     assert bench.leftovers() == []
     for index in range(3):
         assert all(bench.record(stage, index).published for stage in STAGES)
+
+
+def test_a_format_whose_package_is_missing_is_refused_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Workbench(tmp_path)
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "gsply" else find(name, *more))
+    run = bench.config(export_formats=("ply", "spz"))
+    assert missing_here(run, SmallEngine()) == ["spz cannot be written without the package gsply"]
+    with pytest.raises(UsageError, match=r"spz cannot be written.*--export_formats.*worldexplorer\[exports\]"):
+        run_batch(prepare_batch(bench.config(export_formats=("ply", "spz")), small_engine), lambda event: None)
+    assert not list(bench.output.glob("*"))
+    assert missing_here(bench.config(export_formats=("ply", "spz"), only_stages=(1, 2)), SmallEngine()) == []
+
+
+def test_everything_that_is_missing_is_said_in_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Workbench(tmp_path)
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "gsply" else find(name, *more))
+    monkeypatch.setattr(SmallEngine, "check", lambda *given: ["no GPU"])
+    with pytest.raises(UsageError, match="cannot run this here: no GPU; spz cannot be written without"):
+        run_batch(prepare_batch(bench.config(export_formats=("ply", "spz")), small_engine), lambda event: None)

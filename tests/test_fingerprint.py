@@ -61,8 +61,8 @@ def test_differences_name_both_values() -> None:
     old = {"seed": 0, "settings": {"frames": 80, "cfg": [4.0, 2.0]}, "gone": True}
     new = {"seed": 1, "settings": {"frames": 80, "cfg": [3.0, 2.0]}, "came": "x"}
     assert differences(old, new) == [
-        'came: null -> "x"',
-        "gone: true -> null",
+        'came: not set -> "x"',
+        "gone: true -> not set",
         "seed: 0 -> 1",
         "settings.cfg: [4.0, 2.0] -> [3.0, 2.0]",
     ]

@@ -14,6 +14,8 @@ Every function returns a key: a POSIX path relative to `output_base`, the same o
         all_seva_frames/                               on request
         scenes/index_XXXX_TSF/img2trajvid/             frames, transforms.json, vggt_pcl.ply, alignment.json
         splat/splat.ply  splat/splat_rotated.ply  splat/splat.json
+        splat/splat.spz  splat/splat.compressed.ply    on request
+        splat/renders/  splat/depth/  splat/turntable.mp4  splat/walk.mp4
         contact_sheet.png
         .attempts/                                     work that is not committed yet
 
@@ -42,6 +44,12 @@ ALL_SEVA_FRAMES = "all_seva_frames"
 SPLAT_FOLDER = "splat"
 SPLAT_PLY = "splat/splat.ply"
 SPLAT_ROTATED_PLY = "splat/splat_rotated.ply"
+SPLAT_SPZ = "splat/splat.spz"
+SPLAT_COMPRESSED_PLY = "splat/splat.compressed.ply"
+SPLAT_RENDERS = "splat/renders"
+SPLAT_DEPTH = "splat/depth"
+SPLAT_TURNTABLE = "splat/turntable.mp4"
+SPLAT_WALK = "splat/walk.mp4"
 SPLAT_JSON = "splat/splat.json"
 CONTACT_SHEET = "contact_sheet.png"
 

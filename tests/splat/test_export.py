@@ -80,3 +80,19 @@ def test_an_empty_world_is_refused() -> None:
 def test_lengths_that_differ_are_refused() -> None:
     with pytest.raises(DefectError, match="49 log_scales for 50 Gaussians"):
         check_gaussians(replace(gaussians(), log_scales=gaussians().log_scales[:-1]))
+
+
+def test_a_world_that_nobody_can_see_is_refused() -> None:
+    dim = gaussians()
+    dim.opacity_logits[:] = -5.6
+    with pytest.raises(DefectError, match="all 50 Gaussians are more transparent"):
+        check_gaussians(dim)
+    dim.opacity_logits[7] = -5.5
+    check_gaussians(dim)
+
+
+def test_a_world_for_antialiased_renderers_says_so(tmp_path: Path) -> None:
+    for antialiased in (False, True):
+        export_gaussians(tmp_path / "a.ply", tmp_path / "b.ply", gaussians(), "label", antialiased=antialiased)
+        for name in ("a.ply", "b.ply"):
+            assert ("SplatRenderMode: mip" in read_comments(tmp_path / name)) == antialiased

@@ -5,7 +5,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from worldexplorer.errors import DefectError
-from worldexplorer.splat.metrics import compare, psnr
+from worldexplorer.splat.metrics import compare, halved, psnr
 
 
 def pictures(count: int = 2, size: int = 24) -> np.ndarray:
@@ -90,3 +90,14 @@ def test_pictures_that_do_not_fit_are_refused() -> None:
         compare(pictures(2)[:, :20], pictures(2))
     with pytest.raises(DefectError, match="shapes"):
         compare(pictures(2)[:0], pictures(2)[:0])
+
+
+def test_halved_pictures_are_means_of_four_pixels() -> None:
+    images = np.random.default_rng(1).integers(0, 256, (2, 6, 8, 3), dtype=np.uint8)
+    found = halved(images)
+    assert (found.shape, found.dtype) == ((2, 3, 4, 3), np.uint8)
+    for row in range(3):
+        for column in range(4):
+            block = images[:, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2].astype(float)
+            np.testing.assert_allclose(found[:, row, column], block.mean(axis=(1, 2)), atol=0.5)
+    assert halved(images[:, :5, :7]).shape == (2, 2, 3, 3)

@@ -3,18 +3,23 @@
 Files, relative to the job's folder:
 
     splat/splat.ply  splat/splat_rotated.ply    the world (see worldexplorer.splat.export)
+    splat/splat.spz  splat/splat.compressed.ply smaller files, with --export_formats
     splat/splat.json                            counts, metrics, the training's own log
-    splat/renders/NNN.png                       the world from the eight scaffold views
-    splat/turntable.mp4                         a full turn at the origin
+    splat/renders/NNN.png  splat/depth/NNN.png  the world from the eight scaffold views, and its depth
+    splat/turntable.mp4  splat/walk.mp4         a full turn at the origin; out along trajectories and back
     splat/training/                             checkpoints and logs, with --keep_training
+
+Example:
+    >>> SPLAT.smaller(SplatSettings(smaller_trainings=("images stay in host memory",)))[1]
+    'images stay in host memory'
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,71 +29,134 @@ from worldexplorer import layout
 from worldexplorer.config import STAGE_NAMES, RunConfig
 from worldexplorer.context import Outcome, StageContext, StageDefinition
 from worldexplorer.dataset import Job
-from worldexplorer.engine import Engine, Images, SplatScene, SplatTrainer, Views
+from worldexplorer.engine import Engine, NotMeasured, Poses, SplatScene, SplatTrainer, Views
 from worldexplorer.errors import DefectError
-from worldexplorer.geometry.cameras import normalised_intrinsics, pose, yaw_matrix
+from worldexplorer.geometry.cameras import normalised_intrinsics
 from worldexplorer.geometry.gaussians import Gaussians
-from worldexplorer.geometry.ply import read_points
-from worldexplorer.geometry.transforms import HELDOUT_NAME, TRANSFORMS_NAME, read_transforms
+from worldexplorer.geometry.ply import PointCloud, read_points
+from worldexplorer.geometry.transforms import HELDOUT_NAME, TRANSFORMS_NAME, Transforms, read_transforms
 from worldexplorer.pictures import is_blank, read_pictures, write_pictures
 from worldexplorer.progress import Progress, part
 from worldexplorer.report.video import write_video
 from worldexplorer.seeds import derive_seed
-from worldexplorer.splat.export import check_gaussians, export_gaussians
-from worldexplorer.splat.metrics import compare, psnr
+from worldexplorer.splat.camera_paths import FRAME_RATE, scene_outings, turn, walk
+from worldexplorer.splat.export import check_gaussians, export_gaussians, export_smaller
+from worldexplorer.splat.formats import require_formats
+from worldexplorer.splat.metrics import compare, halved, psnr
+from worldexplorer.splat.renders import depth_pictures, depth_range, frames
+from worldexplorer.splat.run_data import keep_with, keeping, run_data_folder
+from worldexplorer.splat.thinning import chosen, floaters, most_seen
 from worldexplorer.trajectory.scene import SCAFFOLD_VIEWS
 
-TURNTABLE_FRAMES = 72
-TURNTABLE_RATE = 24
+_NOTHING_KEPT_OUT = "not computed: training saw all views"
+_TAKEN_OUT = "not computed: Gaussians were taken out after the trainer had measured"
+LEAST_MEASURED_SIZE = 64
+"""Pixels: held-out views are compared at full size, half of it and so on down to this."""
 
 
 @dataclass(frozen=True)
 class SplatSettings:
-    """Where the trainer's run data go; nothing here changes the result."""
+    """What is done with the trained Gaussians, where the trainer's run data go, and how memory is saved.
 
-    nerf_folder: str | None
-    keep_training: bool
+    Attributes:
+        nerf_folder: where the trainer's run data go; None for the attempt's own folder.
+        keep_training: whether they are kept.
+        formats: files written besides the two PLY files, `spz` and `compressed-ply`, in alphabetical order.
+        max_gaussians: the most Gaussians to keep; None for all.
+        filter_floaters: whether floaters are taken out.
+        training: what of the trainer's settings changes its results; in an engine's words.
+        smaller_trainings: what can be changed, one after the other, when memory runs out; in an engine's words.
+        made_smaller: how many of these are in force.
+    """
+
+    nerf_folder: str | None = None
+    keep_training: bool = False
+    formats: tuple[str, ...] = ()
+    max_gaussians: int | None = None
+    filter_floaters: bool = False
+    training: Mapping[str, Any] = field(default_factory=dict)
+    smaller_trainings: tuple[str, ...] = ()
+    made_smaller: int = 0
 
 
-def splat_settings(_job: Job, run: RunConfig, _engine: Engine) -> SplatSettings:
+def splat_settings(_job: Job, run: RunConfig, engine: Engine) -> SplatSettings:
     """The settings of one job."""
-    return SplatSettings(run.splat.nerf_folder, run.splat.keep_training)
+    return SplatSettings(
+        nerf_folder=run.splat.nerf_folder,
+        keep_training=run.splat.keep_training,
+        formats=tuple(sorted(set(run.splat.export_formats) - {"ply"})),
+        max_gaussians=run.splat.max_gaussians,
+        filter_floaters=run.splat.filter_floaters,
+        training=engine.defaults.splat_training,
+        smaller_trainings=engine.defaults.smaller_trainings,
+    )
 
 
 def produce_splat(context: StageContext[SplatSettings]) -> Outcome:
     """Train, measure, export."""
     assert context.inputs is not None, "stage 3 has a scene"
+    require_formats(context.settings.formats)
     engine = context.engine
     scene_path = context.inputs.record.outputs["scene_path"]
+    transforms = read_transforms(context.inputs.path(f"{scene_path}/{TRANSFORMS_NAME}"))
     train = _read_views(context, scene_path, TRANSFORMS_NAME)
     heldout = _read_views(context, scene_path, HELDOUT_NAME)
     assert train is not None, "the scene's record names its transforms"
-    transforms = read_transforms(context.inputs.path(f"{scene_path}/{TRANSFORMS_NAME}"))
     cloud = read_points(context.inputs.path(f"{scene_path}/{transforms.ply_file_path}"))
     trainer = engine.splat_trainer()
-    run_data = _run_data_folder(context)
+    run_data = run_data_folder(context, context.settings.nerf_folder)
     result = trainer.train(
-        SplatScene(train, cloud.points, cloud.normals, cloud.colours),
+        SplatScene(
+            train,
+            cloud.points,
+            cloud.normals,
+            cloud.colours,
+            context.settings.made_smaller,
+            folder=context.inputs.folder(scene_path),
+        ),
         derive_seed(context.seed, "splat"),
         run_data,
-        keeping(part(context.progress, 0.0, 0.92), run_data, context.keep),
+        keeping(part(context.progress, 0.0, 0.9), run_data, keep_with(context, run_data)),
     )
-    gaussians = result.gaussians
-    check_gaussians(gaussians)
+    check_gaussians(result.gaussians)
+    gaussians, counts = _thinned(
+        trainer, result.gaussians, context.settings, train, cloud, part(context.progress, 0.9, 0.92)
+    )
     out = context.out / layout.SPLAT_FOLDER
     out.mkdir(exist_ok=True)
-    export_gaussians(context.out / layout.SPLAT_PLY, context.out / layout.SPLAT_ROTATED_PLY, gaussians, engine.label)
+    export_gaussians(
+        context.out / layout.SPLAT_PLY,
+        context.out / layout.SPLAT_ROTATED_PLY,
+        gaussians,
+        engine.label,
+        antialiased=result.antialiased,
+    )
+    smaller = export_smaller(
+        context.out / layout.SPLAT_SPZ,
+        context.out / layout.SPLAT_COMPRESSED_PLY,
+        gaussians,
+        context.settings.formats,
+        antialiased=result.antialiased,
+    )
     context.progress(93, 100, "measuring")
-    metrics = _measure(trainer, gaussians, train, heldout) | {"gaussians": gaussians.count}
-    metrics |= {name: value for name, value in result.log.items() if name.startswith("psnr_")}
-    context.progress(96, 100, "renders")
-    _render(trainer, gaussians, train, out)
+    sizes = {} if heldout is None else _heldout_by_size(trainer, gaussians, heldout)
+    metrics = _metrics(trainer, gaussians, train, sizes) | counts
+    same = gaussians.count == result.gaussians.count  # else what the trainer measured is not what is exported
+    if same:
+        metrics |= {name: value for name, value in result.log.items() if name.startswith(("psnr_", "lpips_"))}
+    lpips = _lpips(trainer, gaussians, heldout, result.log if same else {"lpips": _TAKEN_OUT})
+    if heldout is not None and isinstance(lpips, float):
+        metrics["lpips_heldout"] = lpips
+    _render(trainer, gaussians, train, transforms, context.out, part(context.progress, 0.95, 1.0))
     document = {
         "engine": engine.name,
         "label": engine.label,
         "frame": "y up, camera 000 at the origin, trajectory units",
+        "antialiased": result.antialiased,
         "metrics": metrics,
-        "lpips": "not computed",
+        "heldout_by_size": sizes,
+        "lpips": lpips,
+        "smaller_files": smaller,
         "training": result.log,
     }
     (context.out / layout.SPLAT_JSON).write_text(json.dumps(document, indent=1, sort_keys=True, allow_nan=False) + "\n")
@@ -97,33 +165,30 @@ def produce_splat(context: StageContext[SplatSettings]) -> Outcome:
     return Outcome(metrics=metrics, outputs={"export_path": layout.SPLAT_PLY})
 
 
-def _run_data_folder(context: StageContext[SplatSettings]) -> Path:
-    """A folder of this attempt alone; a resumed attempt finds its own again."""
-    if context.settings.nerf_folder is None:
-        folder = context.work / "training"
-    else:
-        job = context.job.id
-        folder = Path(context.settings.nerf_folder) / job.variant / f"{job.index:04d}-{context.attempt}"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def keeping(progress: Progress, run_data: Path, keep: Callable[[], None]) -> Progress:
-    """Progress that calls `keep` after every checkpoint.
-
-    Trainers put a checkpoint in place by a rename, which changes the time of the folder.
-    """
-    seen = run_data.stat().st_mtime_ns
-
-    def report(done: int, total: int, what: str) -> None:
-        nonlocal seen
-        now = run_data.stat().st_mtime_ns
-        if now != seen:
-            seen = now
-            keep()
-        progress(done, total, what)
-
-    return report
+def _thinned(
+    trainer: SplatTrainer,
+    gaussians: Gaussians,
+    settings: SplatSettings,
+    train: Views,
+    cloud: PointCloud,
+    progress: Progress,
+) -> tuple[Gaussians, dict[str, int]]:
+    """What is left after floaters and then the least seen have been taken out, and how many of each there were."""
+    counts: dict[str, int] = {}
+    if settings.filter_floaters:
+        hanging = floaters(gaussians, train.c2w, cloud.points)
+        counts["floaters_removed"] = int(hanging.sum())
+        gaussians = chosen(gaussians, ~hanging)
+        if not gaussians.count:
+            raise DefectError(
+                "every Gaussian was taken for a floater", remedy="run stage 3 again without --filter_floaters"
+            )
+    if settings.max_gaussians is not None:
+        counts["least_seen_removed"] = max(gaussians.count - settings.max_gaussians, 0)
+        if counts["least_seen_removed"]:
+            seen = trainer.contributions(gaussians, train.c2w, train.intrinsics, train.images.shape[1], progress)
+            gaussians = chosen(gaussians, most_seen(seen, settings.max_gaussians))
+    return gaussians, counts | {"gaussians": gaussians.count}
 
 
 def _read_views(context: StageContext[SplatSettings], scene_path: str, name: str) -> Views | None:
@@ -139,35 +204,91 @@ def _read_views(context: StageContext[SplatSettings], scene_path: str, name: str
     return Views(images, transforms.c2w, transforms.intrinsics)
 
 
-def _measure(trainer: SplatTrainer, gaussians: Gaussians, train: Views, heldout: Views | None) -> dict[str, float]:
-    """The fit at poses that were not trained on, and at the photo's own."""
-    size = train.images.shape[1]
-    first = trainer.render(gaussians, train.c2w[:1], train.intrinsics[:1], size)
-    found = {"psnr_input_view": psnr(first, train.images[:1])}
+def _heldout_by_size(trainer: SplatTrainer, gaussians: Gaussians, heldout: Views) -> dict[str, dict[str, float]]:
+    """How well views that were not trained on are met, by their side in pixels, the full size first.
+
+    What is bad at full size and good at half of it is detail; what stays bad is place or colour.
+    """
+    found: dict[str, dict[str, float]] = {}
+    truths = heldout.images
+    while True:
+        size = truths.shape[1]
+        fit = compare(trainer.render(gaussians, heldout.c2w, heldout.intrinsics, size), truths)
+        found[str(size)] = {name: round(value, 4) for name, value in fit.items()}
+        if size % 2 or size // 2 < LEAST_MEASURED_SIZE:
+            return found
+        truths = halved(truths)
+
+
+def _lpips(trainer: SplatTrainer, gaussians: Gaussians, heldout: Views | None, log: Mapping[str, Any]) -> float | str:
+    """The perceptual distance of views that were not trained on, or why there is none.
+
+    The scene's own held-out views count; without them the frames that the trainer kept out.
+    """
     if heldout is not None:
-        fit = compare(trainer.render(gaussians, heldout.c2w, heldout.intrinsics, size), heldout.images)
+        found = trainer.lpips(gaussians, heldout)
+        return f"not computed: {found.reason}" if isinstance(found, NotMeasured) else round(found, 6)
+    kept_out: float | str = log.get("lpips_heldout_frames", log.get("lpips", _NOTHING_KEPT_OUT))
+    return kept_out
+
+
+def _metrics(
+    trainer: SplatTrainer, gaussians: Gaussians, train: Views, sizes: Mapping[str, Mapping[str, float]]
+) -> dict[str, float]:
+    """The fit at poses that were not trained on, at full size, and at the photo's own."""
+    first = trainer.render(gaussians, train.c2w[:1], train.intrinsics[:1], train.images.shape[1])
+    found = {"psnr_input_view": round(psnr(first, train.images[:1]), 4)}
+    for fit in list(sizes.values())[:1]:
         found |= {f"{name}_heldout": value for name, value in fit.items()}
-    return {name: round(value, 4) for name, value in found.items()}
+    return found
 
 
-def _render(trainer: SplatTrainer, gaussians: Gaussians, train: Views, folder: Path) -> None:
+def _render(
+    trainer: SplatTrainer,
+    gaussians: Gaussians,
+    train: Views,
+    transforms: Transforms,
+    out: Path,
+    progress: Progress,
+) -> None:
+    progress(0, 100, "renders")
     size = train.images.shape[1]
-    views = trainer.render(gaussians, train.c2w[:SCAFFOLD_VIEWS], train.intrinsics[:SCAFFOLD_VIEWS], size)
+    c2w, intrinsics = train.c2w[:SCAFFOLD_VIEWS], train.intrinsics[:SCAFFOLD_VIEWS]
+    views = trainer.render(gaussians, c2w, intrinsics, size)
     if is_blank(views).all():
         raise DefectError("nothing of the trained world is to be seen from any scaffold view")
-    write_pictures(folder / "renders", views)
-    write_video(folder / "turntable.mp4", turntable(trainer, gaussians, size), TURNTABLE_RATE)
+    write_pictures(out / layout.SPLAT_RENDERS, views)
+    depths = trainer.render_depth(gaussians, c2w, intrinsics, size)
+    write_pictures(out / layout.SPLAT_DEPTH, depth_pictures(depths, depth_range(depths)))
+    _film(trainer, gaussians, turn(), size, out / layout.SPLAT_TURNTABLE, part(progress, 0.1, 0.3))
+    _film(trainer, gaussians, walk(scene_outings(transforms)), size, out / layout.SPLAT_WALK, part(progress, 0.3, 1.0))
 
 
-def turntable(trainer: SplatTrainer, gaussians: Gaussians, size: int) -> Images:
-    """A full turn to the left at the origin: [N, size, size, 3] uint8."""
-    turns = yaw_matrix(360.0 * np.arange(TURNTABLE_FRAMES) / TURNTABLE_FRAMES)
-    c2w = pose(turns, np.zeros((TURNTABLE_FRAMES, 3)))
-    return trainer.render(gaussians, c2w, np.tile(normalised_intrinsics(), (TURNTABLE_FRAMES, 1, 1)), size)
+def _film(trainer: SplatTrainer, gaussians: Gaussians, path: Poses, size: int, file: Path, progress: Progress) -> None:
+    lenses = np.tile(normalised_intrinsics(), (len(path), 1, 1))
+    write_video(file, frames(trainer, gaussians, path, lenses, size, progress=progress), FRAME_RATE)
 
 
-def _basis(_settings: SplatSettings) -> Mapping[str, Any]:
-    return {}
+def _basis(settings: SplatSettings) -> Mapping[str, Any]:
+    """What is not as without any flag: records from before an option existed stay valid."""
+    basis: dict[str, Any] = {}
+    if settings.formats:
+        basis["export_formats"] = list(settings.formats)
+    if settings.max_gaussians is not None:
+        basis["max_gaussians"] = settings.max_gaussians
+    if settings.filter_floaters:
+        basis["filter_floaters"] = True
+    if settings.training:
+        basis["training"] = dict(settings.training)
+    return basis
+
+
+def _smaller_training(settings: SplatSettings) -> tuple[SplatSettings, str] | None:
+    """The engine's next way to train with less memory."""
+    if settings.made_smaller >= len(settings.smaller_trainings):
+        return None
+    changed = settings.smaller_trainings[settings.made_smaller]
+    return replace(settings, made_smaller=settings.made_smaller + 1), changed
 
 
 SPLAT: StageDefinition[SplatSettings] = StageDefinition(
@@ -176,4 +297,5 @@ SPLAT: StageDefinition[SplatSettings] = StageDefinition(
     settings=splat_settings,
     basis=_basis,
     produce=produce_splat,
+    smaller=_smaller_training,
 )
