@@ -1,22 +1,21 @@
 """The full engine: the published models, on a GPU.
 
-SEVA and the models of scaffold_gen are built in; the others are not yet, and :meth:`FullEngine.check` says so for every
-stage that needs one.
-
 Example:
-    >>> FullEngine().check([2], "single_image", "pan-in-place")
-    ['stage 2 needs a metric depth model and VGGT, which are not built into this version yet', ...]
+    >>> FullEngine().check([3], "single_image", "pan-in-place")        # on a machine without a GPU
+    ['gsplat needs a CUDA GPU, and torch 2.13.0 finds none here']
 """
 
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any
 
-from worldexplorer.config import DEFAULT_NUM_IMAGES_FOR_VGGT
+from worldexplorer.config import DEFAULT_NUM_IMAGES_FOR_VGGT, SplatConfig
 from worldexplorer.engine import (
     DepthModel,
     GeometryModel,
@@ -31,11 +30,15 @@ from worldexplorer.engine import (
     Views,
     World,
 )
-from worldexplorer.errors import UsageError, UserError
+from worldexplorer.errors import UserError
+from worldexplorer.models.compilers import require_compiler
+from worldexplorer.models.geometry_models import FrameModel, depth_model, geometry_model, require_room
+from worldexplorer.models.gpus import equal_gpus
 from worldexplorer.models.licences import commercial_refusals, require_permitted
 from worldexplorer.models.picture_models import (
     GIB,
     INPAINT,
+    JOINT_FRAMES,
     PROMPT_SCORE_WEIGHTS,
     SEVA_WEIGHTS,
     TEXT_TO_IMAGE,
@@ -43,20 +46,22 @@ from worldexplorer.models.picture_models import (
     TextSettings,
     built_in_weights,
     choose_placement,
+    frame_models_of,
     models_of,
+    most_frames_at_once,
     named_model,
     needed_weights,
     needs_seva,
 )
 from worldexplorer.models.residents import Residents
 from worldexplorer.models.seva.config import TRAINED_FRAMES
+from worldexplorer.models.seva.memory import PUBLISHED_PIXELS, wanted_gib
 from worldexplorer.models.seva.memory import choose_placement as choose_seva_placement
 from worldexplorer.models.seva.settings import SevaSettings
+from worldexplorer.models.splat_trainers import described_training, make_trainer, missing_for_training
+from worldexplorer.models.splatting.settings import SMALLER_TRAININGS
 from worldexplorer.models.weights import local_files, local_folder, weight_sets, what_is_missing
 from worldexplorer.progress import Progress
-
-if TYPE_CHECKING:
-    from worldexplorer.models.seva.model import SevaModel
 
 _PACKAGES = {
     "torch": "torch",
@@ -66,12 +71,8 @@ _PACKAGES = {
     "huggingface_hub": "huggingface-hub",
 }
 """What the models import, and the package it comes with."""
-_SEVA_WANTED_GIB = 31
-"""With which SEVA makes two samplings at once."""
-_UNBUILT: Mapping[tuple[int, str], str] = {
-    (2, ""): "a metric depth model and VGGT",
-    (3, ""): "the splatfacto-big trainer and gsplat",
-}
+_FRAME_PACKAGES = {"cv2": "opencv-python-headless"}
+_FILM_PACKAGES = {"imageio_ffmpeg": "imageio-ffmpeg"}
 _IMAGE_SIZE = 576
 
 
@@ -81,6 +82,9 @@ class FullEngine:
     Args:
         seva: how SEVA is run.
         text: which models scaffold_gen uses, how they are run, and whether licences restrict them.
+        gpus: on how many of the visible GPUs SEVA is run and splats are trained; all unless given. It changes no
+            result.
+        splat: which trainer stage 3 uses, and how.
     """
 
     name = "full"
@@ -95,12 +99,22 @@ class FullEngine:
         point_count=131_072,
         heldout_views=0,
         sampling_frames=TRAINED_FRAMES,
-        joint_frames=24,  # SEVA bears a few more; these hold a turn's eight views and two between each pair
+        joint_frames=JOINT_FRAMES,
+        smaller_trainings=SMALLER_TRAININGS,
     )
 
-    def __init__(self, seva: SevaSettings | None = None, text: TextSettings | None = None) -> None:
+    def __init__(
+        self,
+        seva: SevaSettings | None = None,
+        text: TextSettings | None = None,
+        gpus: int | None = None,
+        splat: SplatConfig | None = None,
+    ) -> None:
         self._seva = seva or SevaSettings()
         self._text = text or TextSettings()
+        self._gpus = gpus
+        self._splat = splat or SplatConfig()
+        self.defaults = replace(self.defaults, splat_training=described_training(self._splat))
         self._residents = Residents()
         self._makers: dict[tuple[str, str], Any] = {}
 
@@ -121,16 +135,16 @@ class FullEngine:
         return facts | ({"shortcuts": shortcuts} if (shortcuts := self._seva.shortcuts()) else {})
 
     def check(self, stages: Sequence[int], scaffold_method: str, traj_prior: str) -> list[str]:
-        """Packages, GPU, memory and weights that are missing, and the models that are not built in."""
-        missing = [
-            f"stage {number} needs {models}, which are not built into this version yet"
-            for (number, method), models in _UNBUILT.items()
-            if number in stages and method in ("", scaffold_method)
-        ]
+        """Packages, GPU, memory and weights that are missing."""
         weights = needed_weights(stages, scaffold_method, self._text)
-        if self._text.commercial:
-            missing += commercial_refusals(weights)
-        return [*missing, *self._missing_here(stages, scaffold_method, weights)] if weights else missing
+        missing = commercial_refusals(weights) if self._text.commercial else []
+        missing += self._missing_here(stages, scaffold_method, weights)
+        if 3 in stages:
+            missing += missing_for_training(self._splat)
+        for packages, users in ((_FRAME_PACKAGES, (2,)), (_FILM_PACKAGES, (2, 3))):
+            if set(users) & set(stages):
+                missing += _sentences(packages)
+        return list(dict.fromkeys(missing))  # two stages can miss the same package
 
     def build_world(self, photo: Images, hfov_deg: float, scene_type: str | None, progress: Progress) -> World | None:
         """See Engine; the full engine needs no world."""
@@ -144,26 +158,50 @@ class FullEngine:
         """See Engine; the full engine needs none."""
         return {}
 
+    def scene_models(self, scene_type: str | None) -> Mapping[str, str]:
+        """See Engine."""
+        return {"depth": depth_model(scene_type).name, "points": self._text.geometry_model}
+
     def novel_views(self) -> NovelViewModel:
-        """SEVA, loaded at the first call and kept.
+        """SEVA, loaded at the first call and kept: on one GPU or on all that may be used.
 
         Raises:
             UserError: there is no usable GPU, or the weights cannot be had.
         """
         self._permit(SEVA_WEIGHTS)
-        return self._residents.get("seva", _SEVA_WANTED_GIB * GIB, self._load_seva)
+        wanted = wanted_gib(self._seva.most_frames, PUBLISHED_PIXELS, self._seva.bytes_a_value)
+        return self._residents.get("seva", math.ceil(wanted * GIB), self._load_seva)
 
-    def depth(self) -> DepthModel:
-        """See Engine."""
-        self._refuse("a metric depth model")
+    def depth(self, scene_type: str | None = None) -> DepthModel:
+        """See Engine; loaded when it looks at its first frame."""
+        model = depth_model(scene_type)
+
+        def make() -> DepthModel:
+            from worldexplorer.models.depth import DepthAnythingModel
+
+            return DepthAnythingModel(model, self._folder(model.weights), self._residents)
+
+        made: DepthModel = self._made("depth", model.name, model.weights, model.title, make)
+        return made
 
     def geometry(self) -> GeometryModel:
-        """See Engine."""
-        self._refuse("VGGT")
+        """See Engine; the one that the command names, loaded when it looks at its first frames."""
+        model = geometry_model(self._text.geometry_model)
+
+        def make() -> GeometryModel:
+            from worldexplorer.models.depth_anything_3 import DepthAnything3Model
+            from worldexplorer.models.vggt import VggtModel
+
+            kind = VggtModel if model.name == "vggt" else DepthAnything3Model
+            return kind(model, self._folder(model.weights), self._residents)
+
+        made: GeometryModel = self._made("geometry", model.name, model.weights, model.title, make)
+        return made
 
     def splat_trainer(self) -> SplatTrainer:
-        """See Engine."""
-        self._refuse("the splatfacto-big trainer")
+        """See Engine; the other stages' networks leave the GPU to it."""
+        self._residents.keep_only("")
+        return make_trainer(self._splat, self._gpus)
 
     def text_to_image(self, name: str) -> TextToImageModel:
         """See Engine; loaded when it makes its first picture."""
@@ -217,48 +255,72 @@ class FullEngine:
         if self._text.commercial:
             require_permitted(weights)
 
-    def _load_seva(self) -> SevaModel:
+    def _load_seva(self) -> NovelViewModel:
+        """SEVA in this process, or a process a GPU where there are several."""
         _require_packages("SEVA")
-        from worldexplorer.models.seva.model import SevaFiles, SevaModel
+        from worldexplorer.models.seva.fleet import Fleet
+        from worldexplorer.models.seva.model import SevaFiles, SevaModel, load_on
 
+        gpus = equal_gpus(self._gpus)
         network, codec, tower = (local_files(weight_sets()[name]) for name in SEVA_WEIGHTS)
         (checkpoint,) = network.values()
-        return SevaModel(
-            SevaFiles(checkpoint, codec["vae/config.json"].parent, tower["config.json"].parent), self._seva
+        files = SevaFiles(checkpoint, codec["vae/config.json"].parent, tower["config.json"].parent)
+        if len(gpus) < 2:
+            return SevaModel(files, self._seva)
+        return Fleet(
+            {f"{device} ({name})": partial(load_on, device, files, self._seva) for device, name in gpus.items()}
         )
 
     def _missing_here(self, stages: Sequence[int], scaffold_method: str, weights: Sequence[str]) -> Iterator[str]:
-        absent = _absent_packages()
-        yield from (f"the package {package} is not installed" for package in absent)
-        if "torch" not in absent:
+        if weights:
+            yield from _sentences(_PACKAGES)
+        frame_models = frame_models_of(stages, self._text)
+        yield from (f"{lack}: {model.install}" for model in frame_models if (lack := model.absent_packages()))
+        if importlib.util.find_spec("torch") is not None:
+            frames = most_frames_at_once(stages, scaffold_method, self._seva.most_frames)
             yield from self._missing_on_gpu(
-                models_of(stages, scaffold_method, self._text), needs_seva(stages, scaffold_method)
+                [*models_of(stages, scaffold_method, self._text), *frame_models],
+                frames if needs_seva(stages, scaffold_method) else 0,
+                gsplat=3 in stages,
             )
         yield from filter(None, (what_is_missing(weight_sets()[name]) for name in weights))
 
-    def _missing_on_gpu(self, models: Sequence[PictureModel], seva: bool) -> Iterator[str]:
+    def _missing_on_gpu(
+        self, models: Sequence[PictureModel | FrameModel], seva_frames: int, *, gsplat: bool
+    ) -> Iterator[str]:
+        """Of models of pictures and frames, of SEVA where it samples so many frames at once, and of gsplat."""
         import torch
 
-        names = [model.title for model in models] + ["SEVA"] * seva
+        names = ["SEVA"] * bool(seva_frames) + [model.title for model in models] + ["gsplat"] * gsplat
+        if not names:
+            return
         if not torch.cuda.is_available():
             verb = "needs" if len(names) == 1 else "need"
-            yield f"{' and '.join(names)} {verb} a CUDA GPU, and torch {torch.__version__} finds none here"
+            listed = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+            yield f"{listed} {verb} a CUDA GPU, and torch {torch.__version__} finds none here"
             return
         free, _ = torch.cuda.mem_get_info()
-        checks: list[Callable[[], object]] = [partial(choose_placement, model, free) for model in models]
-        if seva:
-            itemsize = getattr(torch, self._seva.precision).itemsize
-            checks.append(partial(choose_seva_placement, free, TRAINED_FRAMES, _IMAGE_SIZE * _IMAGE_SIZE, itemsize))
+        checks: list[Callable[[], object]] = [
+            partial(require_room, model, free)
+            if isinstance(model, FrameModel)
+            else partial(choose_placement, model, free)
+            for model in models
+        ]
+        if seva_frames:
+            size = self._seva.bytes_a_value
+            checks.append(partial(choose_seva_placement, free, seva_frames, PUBLISHED_PIXELS, size))
+            checks.append(partial(equal_gpus, self._gpus))
+            checks.append(partial(require_compiler, "SEVA"))
+            if self._seva.fp8:
+                from worldexplorer.models.seva.eight_bit import require_eight_bit_units
+
+                capability, name = torch.cuda.get_device_capability(), torch.cuda.get_device_name()
+                checks.append(partial(require_eight_bit_units, capability, name))
         for check in checks:
             try:
                 check()
             except UserError as error:
                 yield error.what
-
-    def _refuse(self, model: str) -> NoReturn:
-        raise UsageError(
-            f"{model} is not built into this version's full engine yet", where="--engine full", remedy=self.remedy
-        )
 
 
 def _published(models: Mapping[str, PictureModel], chosen: str, steps: int | None) -> dict[str, dict[str, Any]]:
@@ -273,12 +335,16 @@ def _published(models: Mapping[str, PictureModel], chosen: str, steps: int | Non
     }
 
 
-def _absent_packages() -> list[str]:
-    return [package for name, package in _PACKAGES.items() if importlib.util.find_spec(name) is None]
+def _absent(packages: Mapping[str, str]) -> list[str]:
+    return [package for name, package in packages.items() if importlib.util.find_spec(name) is None]
+
+
+def _sentences(packages: Mapping[str, str]) -> list[str]:
+    return [f"the package {package} is not installed" for package in _absent(packages)]
 
 
 def _require_packages(title: str) -> None:
-    absent = _absent_packages()
+    absent = _absent(_PACKAGES)
     if absent:
         raise UserError(
             f"{title} needs {', '.join(absent)}, not installed here",

@@ -1,0 +1,1 @@
+"""Gaussian splats trained with gsplat, after the published recipe."""
