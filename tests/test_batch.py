@@ -260,6 +260,7 @@ def real_processes() -> None:
     """Asked for by tests whose jobs run in worker processes."""
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("real_processes")
 def test_two_batches_at_once_in_processes_of_their_own(tmp_path: Path) -> None:
     bench = Workbench(tmp_path, samples=3)

@@ -301,6 +301,7 @@ def test_text_alone_is_a_job_where_views_are_made_from_text(find, tmp_path):
     assert [(one.index, one.variant) for one in found.skipped] == [(2, "stylized")]
 
 
+@pytest.mark.slow
 def test_ten_thousand_samples_are_all_planned(find):
     samples = [{"index": k, "photorealistic": {"path": f"p/{k % 50}.png"}, "author": "x"} for k in range(10_000)]
     found = find(samples, [f"p/{k}.png" for k in range(49)])

@@ -67,6 +67,7 @@ def test_the_table_follows_the_progress(stub, capsys):
     assert "again     run the same command with: --indices 2" in lines
 
 
+@pytest.mark.slow
 def test_json_has_one_object_a_line_and_nothing_else():
     program = """
 import sys
@@ -258,6 +259,7 @@ def test_the_estimate_counts_what_the_plan_runs(tmp_path):
     assert left._total == sum(Engine.stage_weights)
 
 
+@pytest.mark.slow
 def test_run_batch_pipeline_is_the_batch_command():
     script = ROOT / "run_batch_pipeline.py"
     done = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, check=True)

@@ -27,6 +27,7 @@ class TestProjectProfiles:
     def test_names_are_those_of_the_files(self) -> None:
         assert profile_names() == ["any-gpu", "cpu-preview", "gke-a100", "gke-h100", "gke-l4-spot"]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", profile_names())
     def test_each_can_be_used(self, name: str) -> None:
         profile = load_profile(name)

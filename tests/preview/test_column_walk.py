@@ -28,6 +28,7 @@ def shown(runs: list[Run]) -> list[tuple[int, int]]:
     ]
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(count=st.integers(4, 60), steps=st.integers(60, 200), seed=st.integers(0, 1000))
 def test_a_walk_is_valid(count: int, steps: int, seed: int) -> None:

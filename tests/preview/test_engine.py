@@ -108,6 +108,7 @@ def test_a_damaged_folder_is_not_replaced_in_silence(engine: PreviewEngine, worl
         engine.load_world(tmp_path, scaffold_views(engine, world))
 
 
+@pytest.mark.slow
 def test_without_a_folder_the_eight_views_make_the_world(engine: PreviewEngine, world: World) -> None:
     views = scaffold_views(engine, world)
     stitched = engine.load_world(None, views)

@@ -155,6 +155,7 @@ def test_one_gaussian_has_its_closed_form() -> None:
     np.testing.assert_allclose(rendering.transmittance[8], 1.0 - opacity, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_the_definition() -> None:
     """All fourteen parameters, against central differences in float64; the choices of which splats count held still."""
     view = a_view(26, 22)

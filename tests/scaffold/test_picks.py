@@ -117,6 +117,7 @@ class TestQuestion:
         assert read_picks(asked.form, where=WHERE, names=NAMES, digest=digest) == {}
         assert (asked.place, asked.answer) == ("scaffold/picks", "picks.json")
 
+    @pytest.mark.slow
     def test_a_sheet_a_corner_shows_every_variant(self, kept: KeptPictures) -> None:
         asked, _ = self.ask(kept)
         for place, corner in enumerate(CORNERS):

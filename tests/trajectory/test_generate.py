@@ -553,6 +553,7 @@ class TestCrashInTheMiddleOfAScene:
             self._left -= 1
             return super().sample(requests, progress)
 
+    @pytest.mark.slow
     def test_at_every_sampling(self, tmp_path: Path) -> None:
         bench = Workbench(tmp_path)
         bench.runner().run(bench.job(), "scaffold", silent)
