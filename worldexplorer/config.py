@@ -410,9 +410,10 @@ class BatchConfig:
     workers: int = setting(1, group=_GENERAL, kind=int, metavar="N")
     """Jobs run at the same time, each in a process of its own; they share the machine's cores and GPUs."""
     gpus: int | None = setting(None, group=_GENERAL, kind=int, metavar="N")
-    """Full engine only: how many of this machine's GPUs are used, all unless given. They make views side by side and
-    share the pictures of a training step (--splat_profile fast); with --workers every job has GPUs of its own as long
-    as there are enough. The results are the same."""
+    """Full engine only: how many of this machine's GPUs are used. They make views side by side: all of them unless
+    given. Training splats takes one unless more are given, which share the pictures of a step (--splat_profile fast).
+    With --workers every job has GPUs of its own as long as there are enough, and trains on one. The results are the
+    same."""
     continue_on_error: bool = setting(False, group=_GENERAL)
     """Go on with the other jobs when one fails. Without it the first failure stops the rest."""
     check_checkpoints: bool = setting(False, group=_GENERAL)

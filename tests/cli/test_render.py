@@ -208,20 +208,31 @@ def test_a_renderer_that_cannot_run_says_why(monkeypatch: pytest.MonkeyPatch, as
         choose_renderer(asked)
 
 
+class DrawsEitherWay(TinyEngine):
+    """Notes how it is to draw."""
+
+    asked: list[bool]
+
+    def drawing(self, *, antialiased: bool) -> TinyEngine:
+        self.asked.append(antialiased)
+        return self
+
+
 @pytest.mark.parametrize("antialiased", [False, True])
-def test_a_file_that_is_meant_for_another_renderer_is_told(
-    tmp_path: Path, tiny: TinyEngine, antialiased: bool, capsys: pytest.CaptureFixture[str]
+def test_a_file_is_drawn_as_its_header_says_or_what_differs_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, antialiased: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    full = DrawsEitherWay()
+    full.asked = []
+    engines = {"preview": TinyEngine(), "full": full}
+    monkeypatch.setattr(render, "load_engine", lambda run: engines[run.batch.engine])
     write_gaussians(tmp_path / "a.ply", a_ball_on_the("top"), ["SplatRenderMode: mip"] if antialiased else [])
     words = ["--ply", str(tmp_path / "a.ply"), "--path", str(a_scene(tmp_path / "scene", views=1)), "--size", "16"]
-    for renderer, told in (
-        ("cpu", "too strong" if antialiased else ""),
-        ("gsplat", "" if antialiased else "too faint"),
-    ):
+    for renderer, told in (("cpu", antialiased), ("gsplat", False)):
         assert main(["render", *words, "--out", str(tmp_path / renderer), "--renderer", renderer]) == 0
         said = " ".join(capsys.readouterr().out.split())
-        assert ("small Gaussians" in said) == bool(told)
-        assert told in said
+        assert ("small Gaussians look too strong" in said) == told
+    assert full.asked == [antialiased]
 
 
 # --- wrong words

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from tiny_splats import scene
 from worldexplorer.config import BatchConfig, RunConfig, SplatConfig
 from worldexplorer.engines import load_engine
 from worldexplorer.errors import UsageError
+from worldexplorer.geometry.gaussians import Gaussians
 from worldexplorer.models.engine import FullEngine
 from worldexplorer.models.nerfstudio.trainer import NerfstudioTrainer
 from worldexplorer.models.splat_trainers import described_training, make_trainer, missing_for_training
@@ -89,6 +91,30 @@ def test_settings_of_another_trainer_are_refused(run, match) -> None:
 def test_settings_out_of_range_are_refused(splat, match) -> None:
     with pytest.raises(UsageError, match=match):
         SplatConfig(**splat)
+
+
+def test_gaussians_are_drawn_as_they_are_meant() -> None:
+    of = scene(2, 16)
+    modes: list[str] = []
+
+    def noting(*arguments: Any, **named: Any) -> Any:
+        modes.append(named["rasterize_mode"])
+        return rasterization(*arguments, **named)
+
+    trainer = GsplatTrainer(SplatTraining(), device="cpu", rasterizer=lambda: noting)
+    ball = Gaussians(
+        np.array([[0.0, 0.0, -4.0]], np.float32),
+        np.full((1, 3), -4.0, np.float32),  # smaller than a pixel
+        np.array([[1.0, 0.0, 0.0, 0.0]], np.float32),
+        np.full(1, 3.0, np.float32),
+        np.full((1, 1, 3), 1.5, np.float32),
+    )
+    camera = np.eye(4)[None], of.train.intrinsics[:1], 16
+    faint, strong = (int(trainer.drawing(antialiased=how).render(ball, *camera).sum()) for how in (True, False))
+    assert 0 < faint < strong
+    assert int(trainer.render(ball, *camera).sum()) == faint  # as its recipe trains
+    trainer.drawing(antialiased=False).render_depth(ball, *camera)
+    assert modes == ["antialiased", "classic", "antialiased", "classic"]
 
 
 def test_contributions_are_shares_of_the_pictures(tmp_path: Path) -> None:

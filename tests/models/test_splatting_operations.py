@@ -8,10 +8,12 @@ import torch
 from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
+from worldexplorer.models.splatting import operations as operations_module
 from worldexplorer.models.splatting.operations import (
     PlainOperations,
     Rates,
     Regularisation,
+    operations_for,
     rotations,
     ssim,
     value_gradients,
@@ -155,3 +157,12 @@ def test_harmonics_are_those_of_the_library(degree) -> None:
     np.testing.assert_allclose(
         basis(torch.from_numpy(directions), degree).numpy(), expected(directions, degree), atol=1e-12
     )
+
+
+def test_a_machine_without_a_compiler_is_told_that_its_worlds_are_others(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(operations_module, "own_kernels_run", lambda: False)
+    assert type(operations_for(torch.device("cuda"))) is PlainOperations
+    assert "draws other random numbers" in caplog.text
+    assert "the same and takes" not in caplog.text

@@ -45,13 +45,28 @@ def test_a_shorter_training_has_its_schedules_in_proportion() -> None:
     recipe = named_recipe("published", 3000)
     assert (recipe.sh_interval, recipe.downscale_interval, recipe.refine_until) == (100, 300, 1500)
     assert recipe.means_rate_at(3000) == pytest.approx(1.6e-6)
-    assert (recipe.refine_interval, recipe.ratio_interval) == (100, 10)
+    assert (recipe.refine_interval, recipe.ratio_steps) == (100, 10)
     assert shortened(Recipe(), 30_000) == Recipe()
 
 
 def test_a_recipe_without_images_is_refused() -> None:
     with pytest.raises(DefectError, match="0 images"):
         Recipe(images=0)
+
+
+def test_a_recipe_whose_averages_would_forget_more_than_all_is_refused() -> None:
+    assert min(Recipe(batch=10).decays) >= 0.0
+    with pytest.raises(DefectError, match="11 images a step"):
+        Recipe(batch=11)
+
+
+@pytest.mark.parametrize("images", [None, 3000])
+def test_the_scale_regularisation_weighs_as_much_a_step_in_either_profile(images) -> None:
+    for profile in ("published", "fast"):
+        recipe = named_recipe(profile, images)
+        weights = [recipe.ratio_weight_at(image) for image in range(0, recipe.images, recipe.batch)]
+        assert len(weights) == recipe.steps
+        assert sum(weights) / recipe.steps == pytest.approx(0.01)
 
 
 def test_what_a_command_says_reaches_the_recipe() -> None:

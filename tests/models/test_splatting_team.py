@@ -27,11 +27,12 @@ from worldexplorer.models.splat_trainers import make_trainer
 from worldexplorer.models.splatting import trainer as trainer_module
 from worldexplorer.models.splatting.checkpoint import FILE_NAME, load_checkpoint
 from worldexplorer.models.splatting.plain_rasterizer import rasterization
-from worldexplorer.models.splatting.recipe import Recipe
+from worldexplorer.models.splatting.recipe import Recipe, named_recipe
 from worldexplorer.models.splatting.settings import SplatTraining
 from worldexplorer.models.splatting.state import NAMES, GaussianState
 from worldexplorer.models.splatting.team import Alone, Together, useful_members
 from worldexplorer.models.splatting.team_process import Place, Task
+from worldexplorer.models.splatting.together import pictures_kept
 from worldexplorer.models.splatting.trainer import GsplatTrainer
 from worldexplorer.models.splatting.training import Training
 from worldexplorer.progress import silent
@@ -179,10 +180,11 @@ def test_the_first_member_decides_when_it_is_good_enough(tmp_path: Path, monkeyp
 
     monkeypatch.setattr("worldexplorer.models.splatting.training.QUALITY_INTERVAL", 10)
     threads = Threads(2)
-    members = [training(recipe(batch=4), scene(8, 16), heldout_every=4, team=Contrary(threads, r)) for r in range(2)]
-    running = [
-        threading.Thread(target=member.run, args=(tmp_path, silent), kwargs={"stop_psnr": 99.0}) for member in members
+    members = [
+        training(recipe(batch=4), scene(8, 16), heldout_every=4, stop_psnr=99.0, team=Contrary(threads, rank))
+        for rank in range(2)
     ]
+    running = [threading.Thread(target=member.run, args=(tmp_path, silent)) for member in members]
     for thread in running:
         thread.start()
     for thread in running:
@@ -358,27 +360,60 @@ def test_members_that_came_apart_are_refused(monkeypatch: pytest.MonkeyPatch) ->
         both.copy_(torch.maximum(both, torch.tensor([210, -210])))
 
     monkeypatch.setattr(torch.distributed, "all_reduce", most)
-    team.require_equal(210, "Gaussians", torch.device("cpu"))
+    team.require_equal(210, "Gaussians")
     with pytest.raises(DefectError, match="one has 200 Gaussians, another 210"):
-        team.require_equal(200, "Gaussians", torch.device("cpu"))
+        team.require_equal(200, "Gaussians")
     assert PLACES[0].name != PLACES[1].name
 
 
-def test_a_scene_without_its_pictures_is_small(tmp_path: Path) -> None:
-    from worldexplorer.models.splatting.together import pictures_kept
+@pytest.mark.parametrize("decision", [True, False])
+def test_a_decision_is_the_first_members(monkeypatch: pytest.MonkeyPatch, decision) -> None:
+    def broadcast(array: Tensor, src: int) -> None:
+        assert src == 0
+        array.fill_(decision)
 
+    monkeypatch.setattr(torch.distributed, "broadcast", broadcast)
+    assert Together(1, 2).decided(not decision) is decision
+
+
+def test_a_scene_without_its_pictures_is_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLDEXPLORER_SCRATCH", str(tmp_path / "scratch"))
     of = replace(scene(8, 16), folder=tmp_path)
     with pictures_kept(of) as (without, path):
+        assert path.is_relative_to(tmp_path / "scratch")
         np.testing.assert_array_equal(np.load(path), of.train.images)
         assert len(without.train.images) == 0
         np.testing.assert_array_equal(without.train.c2w, of.train.c2w)
     assert not path.exists()
 
 
-def test_a_command_names_the_gpus_that_errors_name(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("gpus", "taken"), [(None, 1), (1, 1), (2, 2), (3, 2)])
+def test_a_training_takes_one_gpu_unless_more_are_asked_for(monkeypatch: pytest.MonkeyPatch, gpus, taken) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _number: "H200")
-    trainer = make_trainer(SplatConfig(splat_profile="fast"), gpus=2)
+    trainer = make_trainer(SplatConfig(splat_profile="fast"), gpus)
     assert isinstance(trainer, GsplatTrainer)
-    assert trainer._places is not None
-    assert trainer._places() == [Place("cuda:0", "cuda:0 (H200)"), Place("cuda:1", "cuda:1 (H200)")]
+    places = list(trainer._useful_places(named_recipe("fast", None)))
+    if taken > 1:
+        assert places == [Place(f"cuda:{number}", f"cuda:{number} (H200)") for number in range(taken)]
+    else:
+        assert len(places) <= 1
+
+
+@pytest.mark.slow  # processes take seconds to start
+def test_members_meet_in_a_file_of_the_scratch_folder_and_no_port_is_listened_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def listening(*_arguments: Any, **_named: Any) -> Any:
+        raise AssertionError("a store that others can reach")
+
+    monkeypatch.setattr(torch.distributed, "TCPStore", listening)
+    monkeypatch.setenv("WORLDEXPLORER_SCRATCH", str(tmp_path / "scratch"))
+    met: set[str] = set()
+
+    def look(_done: int, _total: int, _what: str) -> None:
+        met.update(path.name for path in (tmp_path / "scratch").rglob("*") if path.is_file())
+
+    train(scene(8, 16), tmp_path / "run", look)
+    assert met == {"images.npy", "rendezvous"}
+    assert list((tmp_path / "scratch").iterdir()) == []

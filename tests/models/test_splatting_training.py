@@ -17,10 +17,10 @@ from tiny_splats import IMAGES, POINTS, SIDE, recipe, scene, training
 from torch import Tensor
 
 from worldexplorer.engine import SplatScene, Views
-from worldexplorer.errors import Cancelled, DefectError, ErrorClass, OutOfMemoryError, classify
+from worldexplorer.errors import Cancelled, DefectError, ErrorClass, OutOfMemoryError, UserError, classify
 from worldexplorer.models.splatting import training as training_module
 from worldexplorer.models.splatting.checkpoint import FILE_NAME
-from worldexplorer.models.splatting.operations import operations_for
+from worldexplorer.models.splatting.operations import PlainOperations, operations_for
 from worldexplorer.models.splatting.plain_rasterizer import rasterization
 from worldexplorer.models.splatting.rasterizer import Rasterizer
 from worldexplorer.models.splatting.recipe import Recipe
@@ -277,23 +277,64 @@ def test_views_are_split_so_that_the_first_always_trains() -> None:
     np.testing.assert_array_equal(out.c2w, views.c2w[[3, 7]])
     np.testing.assert_array_equal(train.c2w, views.c2w[[0, 1, 2, 4, 5, 6, 8]])
     assert split_views(views, None) == (views, None)
-    assert split_views(views, 10)[1] is None
+    assert split_views(views, 9)[1] is not None
+
+
+@pytest.mark.parametrize(("heldout_every", "match"), [(10, "none of 9 frames"), (1, "all of 9 frames")])
+def test_keeping_out_no_frame_or_every_frame_is_refused_before_training(tmp_path, heldout_every, match) -> None:
+    def undrawn(*_arguments: Any, **_named: Any) -> Any:
+        raise AssertionError("training began")
+
+    of = scene(9, 16)
+    trainer, _ = tiny_trainer(undrawn, heldout_every=heldout_every)
+    with pytest.raises(UserError, match=match) as caught:
+        trainer.train(of, 0, tmp_path / "run", silent)
+    assert caught.value.where == "--splat_heldout_every"
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(UserError, match=match):
+        split_views(of.train, heldout_every)
+
+
+@pytest.mark.parametrize(("batch", "due"), [(1, [0, 10, 20, 30, 40, 50]), (4, [0, 10])])
+def test_the_scale_regularisation_acts_every_tenth_step(tmp_path: Path, batch, due) -> None:
+    weights: list[float] = []
+
+    class Noting(PlainOperations):
+        def adam(self, state: Any, gradients: Any, rates: Any, decays: Any, epsilon: Any, regularisation: Any) -> None:
+            weights.append(regularisation.ratio)
+            super().adam(state, gradients, rates, decays, epsilon, regularisation)
+
+    training(recipe(batch=batch), scene(8, 16), operations=Noting()).run(tmp_path, silent)
+    assert [step for step, weight in enumerate(weights) if weight] == due
+    assert {weight for weight in weights if weight} == {0.1}
 
 
 def test_training_ends_when_it_is_good_enough(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(training_module, "QUALITY_INTERVAL", 10)
     of = scene(8, 16)
-    now = training(recipe(), of, heldout_every=4)
-    now.run(tmp_path, silent, stop_psnr=5.0)
+    now = training(recipe(), of, heldout_every=4, stop_psnr=5.0)
+    now.run(tmp_path, silent)
     assert now.stopped_early
     assert now.image == 20  # the first time at full size
-    again = training(recipe(), of, heldout_every=4)
+    again = training(recipe(), of, heldout_every=4, stop_psnr=5.0)
     again.resume(tmp_path)
-    again.run(tmp_path, silent, stop_psnr=5.0)
+    assert again.is_over
+    again.run(tmp_path, silent)
     assert again.image == 20
-    never = training(recipe(), of, heldout_every=4)
-    never.run(tmp_path / "never", silent, stop_psnr=90.0)
+    never = training(recipe(), of, heldout_every=4, stop_psnr=90.0)
+    never.run(tmp_path / "never", silent)
     assert (never.stopped_early, never.image) == (False, IMAGES)
+
+
+@pytest.mark.parametrize("stop_psnr", [None, 90.0])
+def test_a_training_that_was_good_enough_goes_on_where_more_is_wanted(tmp_path: Path, monkeypatch, stop_psnr) -> None:
+    monkeypatch.setattr(training_module, "QUALITY_INTERVAL", 10)
+    trainer, of = tiny_trainer(heldout_every=4, stop_psnr=5.0)
+    log = trainer.train(of, 0, tmp_path, silent).log
+    assert (log["images"], log["stopped_early"]) == (20, True)
+    trainer, _ = tiny_trainer(heldout_every=4, stop_psnr=stop_psnr)
+    log = trainer.train(of, 0, tmp_path, silent).log
+    assert (log["images"], log["stopped_early"]) == (IMAGES, False)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -53,13 +54,9 @@ DEFAULT_SIZE = 512
 _VIDEO = ".mp4"
 _ENGINES = {"cpu": "preview", "gsplat": "full"}
 _AUTOMATIC = ("gsplat", "cpu")
-_OTHER_RENDERING = {
-    "cpu": "the file is meant for antialiased rendering, which the cpu renderer does not do: small Gaussians look too "
-    "strong",
-    "gsplat": "the file does not say that it is meant for antialiased rendering, which the gsplat renderer does: if it "
-    "is not, small Gaussians look too faint, and --renderer cpu shows them as they are",
-}
-"""What is said where a file's header does not ask for what the renderer does."""
+_NOT_ANTIALIASED = (
+    "the file is meant for antialiased rendering, which the {} renderer does not do: small Gaussians look too strong"
+)
 _DEPTH_SAMPLES = 8
 """Frames, spread over the path, that set the range of depths."""
 _Y_DOWN_COMMENT = "frame: y down"
@@ -84,6 +81,14 @@ class CameraPath:
     what: str
 
 
+@runtime_checkable
+class DrawsEitherWay(Protocol):
+    """A renderer for Gaussians meant for antialiased rendering and for others."""
+
+    def drawing(self, *, antialiased: bool) -> SplatTrainer:
+        """The renderer for these."""
+
+
 def run(argv: Sequence[str], program: str = "worldexplorer render") -> int:
     """Render, and say where to and with what."""
     words = _parser(program).parse_words(argv)
@@ -104,8 +109,11 @@ def run(argv: Sequence[str], program: str = "worldexplorer render") -> int:
         f"{gaussians.count:,} {plural(gaussians.count, 'Gaussian')}, {len(path.c2w)} {plural(len(path.c2w), 'frame')}"
     )
     console.show([plain(f"{name} renderer, {counted} of {width} x {height}, along {path.what}")])
-    if (ANTIALIASED_COMMENT in read_comments(Path(words.ply))) != (name == "gsplat"):
-        console.show([plain(_OTHER_RENDERING[name], "yellow")])
+    antialiased = ANTIALIASED_COMMENT in read_comments(Path(words.ply))
+    if isinstance(trainer, DrawsEitherWay):
+        trainer = trainer.drawing(antialiased=antialiased)
+    elif antialiased:
+        console.show([plain(_NOT_ANTIALIASED.format(name), "yellow")])
     started = time.monotonic()
     pictures = rendered(trainer, gaussians, path, size, depth=words.depth)
     if out.suffix == _VIDEO:

@@ -82,8 +82,8 @@ class FullEngine:
     Args:
         seva: how SEVA is run.
         text: which models scaffold_gen uses, how they are run, and whether licences restrict them.
-        gpus: on how many of the visible GPUs SEVA is run and splats are trained; all unless given. It changes no
-            result.
+        gpus: on how many of the visible GPUs SEVA is run (all unless given) and splats are trained (one unless
+            given). It changes no result.
         splat: which trainer stage 3 uses, and how.
     """
 

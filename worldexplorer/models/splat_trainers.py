@@ -33,7 +33,8 @@ def make_trainer(config: SplatConfig, gpus: int | None = None) -> SplatTrainer:
 
     Args:
         config: what the command says.
-        gpus: on how many of the visible GPUs the gsplat trainer may train; all unless given.
+        gpus: on how many of the visible GPUs the gsplat trainer may train; one unless given, since every step then
+            sends all gradients from GPU to GPU, which has not been measured to pay.
     """
     from worldexplorer.models.splatting.team_process import Place
     from worldexplorer.models.splatting.trainer import GsplatTrainer
@@ -41,7 +42,7 @@ def make_trainer(config: SplatConfig, gpus: int | None = None) -> SplatTrainer:
     def places() -> list[Place]:
         return [Place(device, f"{device} ({name})") for device, name in equal_gpus(gpus).items()]
 
-    gsplat = GsplatTrainer(SplatTraining.of(config), places=places)
+    gsplat = GsplatTrainer(SplatTraining.of(config), places=None if gpus is None else places)
     if config.splat_trainer == "gsplat":
         return gsplat
     from worldexplorer.models.nerfstudio.trainer import NerfstudioTrainer

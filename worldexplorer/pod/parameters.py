@@ -21,7 +21,7 @@ from worldexplorer.errors import UsageError
 DECIDED_BY_THE_POD: Mapping[str, str] = {
     "only_stages": "the pipeline's own stages",
     "workers": "the cluster runs jobs side by side",
-    "gpus": "a stage's pod uses all that it gets",
+    "gpus": "SEVA uses all that a pod gets, training one",
     "dry_run": "`submit --dry_run` and the plan's report tell",
     "log_format": "JSON lines",
     "confine_paths": "always on: a pod must not read what the data set does not hold",

@@ -172,8 +172,9 @@ def operations_for(device: torch.device) -> Operations:
         return PlainOperations()
     if not own_kernels_run():
         _log.warning(
-            "There is no C compiler here, which Triton needs once to start kernels: training in plain torch gives the "
-            "same and takes longer. Install gcc, or name a compiler in CC."
+            "There is no C compiler here, which Triton needs once to start kernels: training in plain torch takes "
+            "longer and draws other random numbers, so the world is another one of the same kind. Install gcc, or name "
+            "a compiler in CC."
         )
         return PlainOperations()
     from worldexplorer.models.splatting.fused import FusedOperations

@@ -5,7 +5,8 @@ and those that the method passes on to gsplat's strategies. Comments say where a
 own configuration, [model] the model's defaults, [we] WorldExplorer's flags, [gsplat] the strategy's defaults, [own] a
 decision of this program.
 
-Everything counts *images seen*, not steps: a step of four images counts four. So one recipe serves any batch.
+Everything counts *images seen*, not steps: a step of four images counts four. So one recipe serves any batch. The one
+exception is the scale regularisation: it is no mean over a step's images, so it weighs as much a step in every batch.
 
 Lengths are those of nerfstudio's frame, in which the camera furthest from the middle has its largest coordinate at 1;
 :class:`worldexplorer.models.splatting.frame.TrainingFrame` goes there and back.
@@ -54,7 +55,7 @@ class Recipe:
         near: depth below which Gaussians are not drawn.
         ratio_limit: longest over shortest axis of a Gaussian above which the scale regularisation acts.
         ratio_weight: of that regularisation.
-        ratio_interval: images between two times it acts.
+        ratio_steps: steps between two times it acts.
         initial_opacity: of the first Gaussians.
         strategy: how Gaussians are added and removed.
         refine_from: images before the first time.
@@ -100,7 +101,7 @@ class Recipe:
     near: float = 0.01  # [model]
     ratio_limit: float = 5.0  # [we]; the model's own 10 is not used
     ratio_weight: float = 0.1  # [model], switched on by [we]
-    ratio_interval: int = 10  # [model]
+    ratio_steps: int = 10  # [model]
     initial_opacity: float = 0.1  # [model]
     strategy: Literal["mcmc", "default"] = "mcmc"  # [we]
     refine_from: int = 500  # [model]
@@ -125,6 +126,10 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.images < 1 or self.batch < 1 or self.cap < 1 or self.sh_degree not in range(4):
             raise DefectError(f"a recipe cannot have {self.images} images, {self.batch} a step, a cap of {self.cap}")
+        if min(self.decays) < 0.0:
+            raise DefectError(
+                f"a recipe cannot have {self.batch} images a step: Adam's averages would have to forget more than all"
+            )
 
     @property
     def steps(self) -> int:
@@ -147,6 +152,10 @@ class Recipe:
     def due(self, image: int, interval: int) -> bool:
         """Whether something that is done every `interval` images is done in the step that begins after `image`."""
         return image % interval < self.batch
+
+    def ratio_weight_at(self, image: int) -> float:
+        """The weight of the scale regularisation in the step that begins after `image`; mostly 0."""
+        return self.ratio_weight if (image // self.batch) % self.ratio_steps == 0 else 0.0
 
     @property
     def batch_factor(self) -> float:

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from worldexplorer.models.splatting.state import GaussianState
 
 
+_CPU = torch.device("cpu")
+
+
 class Team(Protocol):
     """What a training asks of the processes that it is done by."""
 
@@ -83,11 +86,12 @@ class Together:
     Args:
         rank: which one this is; 0 is the first.
         size: how many there are.
+        device: that the group's numbers lie on.
     """
 
-    def __init__(self, rank: int, size: int) -> None:
+    def __init__(self, rank: int, size: int, device: torch.device = _CPU) -> None:
         self.first = rank == 0
-        self._rank, self._size = rank, size
+        self._rank, self._size, self._device = rank, size, device
 
     def own(self, pictures: int) -> range:
         """Pictures next to each other, as many as every other member's or one more."""
@@ -110,25 +114,25 @@ class Together:
         Raises:
             DefectError: members have different numbers of Gaussians.
         """
-        self.require_equal(state.count, "Gaussians", state.values["means"].device)
+        self.require_equal(state.count, "Gaussians")
         with _lost_named():
             for array in state.arrays().values():
                 torch.distributed.broadcast(array, src=0)
 
     def decided(self, decision: bool) -> bool:
         """See Team."""
-        answer = [decision]
+        answer = torch.tensor([int(decision)], device=self._device)
         with _lost_named():
-            torch.distributed.broadcast_object_list(answer, src=0)
-        return answer[0]
+            torch.distributed.broadcast(answer, src=0)
+        return bool(answer.item())
 
-    def require_equal(self, number: int, what: str, device: torch.device) -> None:
+    def require_equal(self, number: int, what: str) -> None:
         """Refuse to go on with members that are not equal.
 
         Raises:
             DefectError: another member has another number.
         """
-        both = torch.tensor([number, -number], device=device)
+        both = torch.tensor([number, -number], device=self._device)
         self.largest(both)
         most, least = int(both[0]), -int(both[1])
         if most != least:

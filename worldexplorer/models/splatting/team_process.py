@@ -1,10 +1,10 @@
 """A process of a training on several GPUs: a member of the team (:mod:`worldexplorer.models.splatting.team`).
 
 It trains from the checkpoint that there is to the end; the first member writes checkpoints and says how far it is. The
-result is the last checkpoint. Members find each other through a store that the parent holds, and end with the parent.
+result is the last checkpoint. Members find each other through a file that the parent names, and end with the parent.
 
 Example:
-    >>> context.Process(target=serve, args=(0, task, port, pipe_end))
+    >>> context.Process(target=serve, args=(0, task, folder / "rendezvous", pipe_end))
 """
 
 from __future__ import annotations
@@ -33,8 +33,6 @@ from worldexplorer.models.splatting.team import Together
 from worldexplorer.models.splatting.training import Training
 from worldexplorer.processes import end_with_parent
 from worldexplorer.progress import silent
-
-HOST = "127.0.0.1"
 
 
 @dataclass(frozen=True)
@@ -88,13 +86,13 @@ class Done:
     """The training is at its end."""
 
 
-def serve(rank: int, task: Task, port: int, connection: Connection) -> None:
+def serve(rank: int, task: Task, rendezvous: Path, connection: Connection) -> None:
     """The life of the process.
 
     Args:
         rank: which member it is.
         task: what the team does.
-        port: of the parent's store.
+        rendezvous: file of these members alone, which the first of them to come makes.
         connection: to the parent.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to handle
@@ -102,7 +100,7 @@ def serve(rank: int, task: Task, port: int, connection: Connection) -> None:
     line, name = Line(connection), task.places[rank].name
     forward_log(name, line, logging.INFO if rank == 0 else logging.WARNING)  # what all would say one says
     try:
-        with memory_named(task.cap), _joined(rank, task, port) as team:
+        with memory_named(task.cap), _joined(rank, task, rendezvous) as team:
             _train(task, team, torch.device(task.places[rank].device), line)
     except Exception as error:  # noqa: BLE001 (whatever it is, the parent raises it)
         line.send(failed(name, error, ends=True))
@@ -124,34 +122,35 @@ def _train(task: Task, team: Together, device: torch.device, line: Line) -> None
         rasterize=task.rasterizer(),
         operations=task.operations(device),
         heldout_every=task.heldout_every,
+        stop_psnr=task.stop_psnr,
         team=team,
     )
     training.resume(task.folder)
-    team.require_equal(training.image, "images behind it", device)
+    team.require_equal(training.image, "images behind it")
 
     def tell(done: int, total: int, what: str) -> None:
         line.send(Told(done, total, what))
 
-    training.run(task.folder, tell if team.first else silent, stop_psnr=task.stop_psnr)
-    team.require_equal(training.image, "images behind it", device)  # nobody goes while another needs it
+    training.run(task.folder, tell if team.first else silent)
+    team.require_equal(training.image, "images behind it")  # nobody goes while another needs it
 
 
 @contextmanager
-def _joined(rank: int, task: Task, port: int) -> Iterator[Together]:
+def _joined(rank: int, task: Task, rendezvous: Path) -> Iterator[Together]:
     """The team, when all members have come."""
     size, device = len(task.places), torch.device(task.places[rank].device)
     patience = timedelta(seconds=task.patience)
     if device.type == "cuda":
         torch.cuda.set_device(device)  # what Triton and gsplat start their kernels on
     # NCCL reads its settings from the environment, which members inherit: where NVLink's multicast makes trouble,
-    # NCCL_NVLS_ENABLE=0 leaves it out and changes no result.
+    # NCCL_NVLS_ENABLE=0 leaves it out.
     distributed.init_process_group(
         "nccl" if device.type == "cuda" else "gloo",
-        store=distributed.TCPStore(HOST, port, is_master=False, timeout=patience),
+        store=distributed.FileStore(str(rendezvous), size),  # torch's other one listens on every interface
         rank=rank,
         world_size=size,
         timeout=patience,
         device_id=device if device.type == "cuda" else None,
     )
-    yield Together(rank, size)
+    yield Together(rank, size, device)
     distributed.destroy_process_group()

@@ -14,22 +14,21 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from torch import distributed
 
 from worldexplorer.engine import SplatScene
 from worldexplorer.errors import InfrastructureError, WorldExplorerError
 from worldexplorer.models.gpu_processes import Failed, InProcess, Logged, Told, death
 from worldexplorer.models.splatting.team import LostError
-from worldexplorer.models.splatting.team_process import HOST, Done, Place, Task, serve
+from worldexplorer.models.splatting.team_process import Done, Place, Task, serve
 from worldexplorer.processes import sigint_blocked
 from worldexplorer.progress import Progress
+from worldexplorer.scratch import scratch_root
 
 PATIENCE_SECONDS = 600.0
 """Without a word from the training, or from one member to another: the first step may translate kernels."""
@@ -65,7 +64,7 @@ def train_together(task: Task, progress: Progress) -> None:
 @contextmanager
 def pictures_kept(scene: SplatScene) -> Iterator[tuple[SplatScene, Path]]:
     """A scene without its pictures, and a file with them that many processes can read."""
-    with TemporaryDirectory(prefix="worldexplorer-") as folder:
+    with TemporaryDirectory(prefix="worldexplorer-", dir=scratch_root()) as folder:
         path = Path(folder) / "images.npy"
         np.save(path, scene.train.images)
         yield replace(scene, train=replace(scene.train, images=scene.train.images[:0])), path
@@ -122,25 +121,25 @@ def _placed(error: WorldExplorerError, name: str) -> WorldExplorerError:
 def _members(task: Task) -> Iterator[list[_Member]]:
     """The processes, which are ended at the latest when this is left."""
     context = multiprocessing.get_context("spawn")
-    patience = timedelta(seconds=task.patience)
-    store = distributed.TCPStore(HOST, 0, is_master=True, wait_for_workers=False, timeout=patience)
     members: list[_Member] = []
-    try:
-        for rank, place in enumerate(task.places):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=serve, args=(rank, task, store.port, theirs), daemon=True)
-            with sigint_blocked():
-                process.start()
-            theirs.close()
-            members.append(_Member(place, process, ours))
-        yield members
-    finally:
-        for member in members:
-            member.process.terminate()
-        for member in members:
-            _exit_code(member)
-            with suppress(OSError):
-                member.connection.close()
+    with TemporaryDirectory(prefix="worldexplorer-", dir=scratch_root()) as folder:
+        rendezvous = Path(folder) / "rendezvous"
+        try:
+            for rank, place in enumerate(task.places):
+                ours, theirs = context.Pipe()
+                process = context.Process(target=serve, args=(rank, task, rendezvous, theirs), daemon=True)
+                with sigint_blocked():
+                    process.start()
+                theirs.close()
+                members.append(_Member(place, process, ours))
+            yield members
+        finally:
+            for member in members:
+                member.process.terminate()
+            for member in members:
+                _exit_code(member)
+                with suppress(OSError):
+                    member.connection.close()
 
 
 def _exit_code(member: _Member) -> int | None:

@@ -1,7 +1,7 @@
 """The gsplat trainer of the full engine.
 
-gsplat draws, kernels of this program do loss, optimiser and noise. The pictures of a step are shared among GPUs where
-it has several: the published recipe has one, the fast one four.
+gsplat draws, kernels of this program do loss, optimiser and noise. One GPU trains unless several are named; these share
+the pictures of a step where it has several: the published recipe has one, the fast one four.
 
 Example:
     >>> trainer = GsplatTrainer(SplatTraining(profile="fast"))
@@ -11,6 +11,7 @@ Example:
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ from worldexplorer.models.splatting.team import useful_members
 from worldexplorer.models.splatting.team_process import Place, Task
 from worldexplorer.models.splatting.together import PATIENCE_SECONDS, pictures_kept, train_together
 from worldexplorer.models.splatting.training import CURVE_STEP, Training
-from worldexplorer.models.splatting.views import check_views
+from worldexplorer.models.splatting.views import check_views, kept_out
 from worldexplorer.progress import Progress, part
 
 _TRAINING_SHARE = 0.97
@@ -71,6 +72,7 @@ class GsplatTrainer:
         self._settings, self._device = settings, torch.device(device)
         self._make_rasterizer, self._operations, self._network = rasterizer, operations, network
         self._places = places
+        self._antialiased: bool | None = None
         self._made: Rasterizer | None = None
         self._latest: tuple[Gaussians, dict[str, Tensor]] | None = None
 
@@ -93,9 +95,11 @@ class GsplatTrainer:
             DefectError: the scene cannot be trained on, or numbers stop being finite.
             OutOfMemoryError: the GPU has too little memory for so many Gaussians.
             InfrastructureError: one of several GPUs failed or fell silent; `where` names it.
-            UserError: there is no gsplat or no GPU.
+            UserError: there is no gsplat or no GPU, or no frame, or every one, would be kept out of training.
         """
         check_views(scene.train)
+        if self._settings.heldout_every is not None:
+            kept_out(len(scene.train.images), self._settings.heldout_every)
         rasterize = self._rasterizer()
         recipe = self._settings.recipe()
         cap = max(recipe.cap >> scene.made_smaller, 1)
@@ -113,13 +117,14 @@ class GsplatTrainer:
                 rasterize=rasterize,
                 operations=self._operations(self._device),
                 heldout_every=self._settings.heldout_every,
+                stop_psnr=self._settings.stop_psnr,
             )
             training.resume(checkpoint)
             if len(places) > 1 and not training.is_over:
                 raise InfrastructureError(
                     "what several GPUs have trained cannot be read back", where=str(checkpoint / FILE_NAME)
                 )
-            training.run(checkpoint, part(progress, 0.0, _TRAINING_SHARE), stop_psnr=self._settings.stop_psnr)
+            training.run(checkpoint, part(progress, 0.0, _TRAINING_SHARE))
             gaussians = training.gaussians()
             log = self._log(training, scene, gaussians, cap) | {"gpus": max(len(places), 1)}
             return TrainingResult(gaussians, log, antialiased=recipe.antialiased)
@@ -151,6 +156,12 @@ class GsplatTrainer:
                 patience=PATIENCE_SECONDS,
             )
             train_together(task, progress)
+
+    def drawing(self, *, antialiased: bool) -> GsplatTrainer:
+        """This trainer, but drawing Gaussians as meant for antialiased rendering or not, whatever its recipe says."""
+        other = copy.copy(self)
+        other._antialiased = antialiased
+        return other
 
     def render(self, gaussians: Gaussians, c2w: Poses, intrinsics: Poses, size: int) -> Images:
         """Pictures of Gaussians before black.
@@ -217,7 +228,7 @@ class GsplatTrainer:
             intrinsics,
             (size, size),
             near=recipe.near,
-            antialiased=recipe.antialiased,
+            antialiased=recipe.antialiased if self._antialiased is None else self._antialiased,
             depth=depth,
         )
 

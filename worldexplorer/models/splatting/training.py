@@ -68,8 +68,12 @@ class Training:
         rasterize: draws.
         operations: loss, optimiser and noise.
         heldout_every: keep every n-th view out of training.
+        stop_psnr: end as soon as the views kept out come out at so many dB.
         room: bytes for pictures on the device; by default what is free but for a reserve.
         team: the processes that do it together, of which this is one.
+
+    Raises:
+        UsageError: `heldout_every` keeps no view out, or all.
     """
 
     def __init__(
@@ -83,6 +87,7 @@ class Training:
         rasterize: Rasterizer,
         operations: Operations,
         heldout_every: int | None = None,
+        stop_psnr: float | None = None,
         room: int | None = None,
         team: Team | None = None,
     ) -> None:
@@ -104,7 +109,7 @@ class Training:
         self._pictures = stored(train.images, device, _room(device) if room is None else room)
         self._losses = torch.zeros(recipe.steps, device=device)
         self._backgrounds = -1, torch.empty(0)
-        self.stopped_early = False
+        self._stop_psnr, self.stopped_early = stop_psnr, False
         self._checked = 0
 
     @property
@@ -118,7 +123,10 @@ class Training:
         return self.stopped_early or self.image >= self.recipe.images
 
     def resume(self, folder: Path) -> None:
-        """Go on from the checkpoint in `folder`, if there is one of this training."""
+        """Go on from the checkpoint in `folder`, if there is one of this training.
+
+        One that ended early at another number of dB is gone on from as if it had been stopped.
+        """
         found = load_checkpoint(folder, self._fingerprint)
         if found is None:
             return
@@ -133,26 +141,18 @@ class Training:
             )
             return
         self.state, self._losses, self.image = state, losses, found.image
-        self.stopped_early = bool(found.facts["stopped_early"])
+        self.stopped_early = bool(found.facts["stopped_early"]) and found.facts["stop_psnr"] == self._stop_psnr
         prefix = "strategy."
         self._strategy.restore({k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)})
         _log.info("Training goes on after %d images with %d Gaussians.", self.image, self.state.count)
 
-    def run(
-        self,
-        folder: Path,
-        progress: Progress,
-        *,
-        until: int | None = None,
-        stop_psnr: float | None = None,
-    ) -> None:
+    def run(self, folder: Path, progress: Progress, *, until: int | None = None) -> None:
         """Do the steps that are left.
 
         Args:
             folder: where the checkpoint is kept up to date.
             progress: told about every tenth step; when it raises, training can go on later from the checkpoint.
             until: stop after so many images, for now; None for all.
-            stop_psnr: end as soon as the views kept out come out at so many dB.
 
         Raises:
             DefectError: a loss or a Gaussian is not a number; the text names the step.
@@ -163,8 +163,8 @@ class Training:
             while self.image < end and not self.stopped_early:
                 self.step()
                 before, finished = self.image - recipe.batch, self.image >= end
-                if stop_psnr is not None and _passed(before, self.image, QUALITY_INTERVAL):
-                    self.stopped_early = self._good_enough(stop_psnr)
+                if self._stop_psnr is not None and _passed(before, self.image, QUALITY_INTERVAL):
+                    self.stopped_early = self._good_enough(self._stop_psnr)
                 if finished or self.stopped_early or _passed(before, self.image, recipe.checkpoint_interval):
                     self._save(writer)
                 if finished or self.stopped_early or (self.image // recipe.batch) % _PROGRESS_STEPS == 0:
@@ -207,7 +207,7 @@ class Training:
         regularisation = Regularisation(
             opacity=recipe.opacity_weight if mcmc else 0.0,
             scale=recipe.scale_weight if mcmc else 0.0,
-            ratio=recipe.ratio_weight if recipe.due(image, recipe.ratio_interval) else 0.0,
+            ratio=recipe.ratio_weight_at(image),
             ratio_limit=recipe.ratio_limit,
         )
         rates = _rates(recipe, image)
@@ -292,7 +292,7 @@ class Training:
         if writer is None:
             return
         arrays = self.state.arrays() | {f"strategy.{name}": a for name, a in self._strategy.arrays().items()}
-        facts = {"steps": self.state.steps, "stopped_early": self.stopped_early}
+        facts = {"steps": self.state.steps, "stopped_early": self.stopped_early, "stop_psnr": self._stop_psnr}
         writer.save(self.image, facts, arrays | {"losses": self._losses})
 
 

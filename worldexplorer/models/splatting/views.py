@@ -12,9 +12,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from worldexplorer.engine import Poses, SplatScene, Views
-from worldexplorer.errors import DefectError
+from worldexplorer.errors import DefectError, UsageError
 from worldexplorer.fingerprint import canonical_json
 from worldexplorer.models.splatting.recipe import Recipe
 
@@ -22,16 +23,31 @@ ALGORITHM_VERSION = 1
 
 
 def split_views(views: Views, heldout_every: int | None) -> tuple[Views, Views | None]:
-    """The views to train on, and those kept out: the n-th, the 2n-th and so on, so never the first one."""
+    """The views to train on, and those kept out (:func:`kept_out`; None where none are asked for)."""
     if heldout_every is None:
         return views, None
-    out = np.arange(1, len(views.images) + 1) % heldout_every == 0
-    if not out.any() or out.all():
-        return views, None
+    out = kept_out(len(views.images), heldout_every)
     return _some(views, ~out), _some(views, out)
 
 
-def _some(views: Views, which: np.ndarray[Any, np.dtype[np.bool_]]) -> Views:
+def kept_out(count: int, heldout_every: int) -> NDArray[np.bool_]:
+    """[count] which views are kept out of training: the n-th, the 2n-th and so on.
+
+    Raises:
+        UsageError: none would be, or all.
+    """
+    out = np.arange(1, count + 1) % heldout_every == 0
+    if out.all() or not out.any():
+        found = "all" if out.any() else "none"
+        raise UsageError(
+            f"splat_heldout_every is {heldout_every}, which keeps {found} of {count} frames out of training",
+            where="--splat_heldout_every",
+            remedy=f"give a number from 2 to {count}" if count > 1 else "leave it out",
+        )
+    return out
+
+
+def _some(views: Views, which: NDArray[np.bool_]) -> Views:
     return replace(views, images=views.images[which], c2w=views.c2w[which], intrinsics=views.intrinsics[which])
 
 
