@@ -412,8 +412,8 @@ class BatchConfig:
     gpus: int | None = setting(None, group=_GENERAL, kind=int, metavar="N")
     """Full engine only: how many of this machine's GPUs are used. They make views side by side: all of them unless
     given. Training splats takes one unless more are given, which share the pictures of a step (--splat_profile fast).
-    With --workers every job has GPUs of its own as long as there are enough, and trains on one. The results are the
-    same."""
+    With --workers every job has GPUs of its own as long as there are enough, and trains on one. Views stay the same
+    bytes; training differs in the order of sums."""
     continue_on_error: bool = setting(False, group=_GENERAL)
     """Go on with the other jobs when one fails. Without it the first failure stops the rest."""
     check_checkpoints: bool = setting(False, group=_GENERAL)
