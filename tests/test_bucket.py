@@ -238,14 +238,14 @@ class TestAnotherMachine:
         for stage in STAGES[:2]:
             expected = self.run(bench, bench.storage, stage, whole := CheckpointEngine(), silent)
         self.run(bench, bucket.storage, "scaffold", CheckpointEngine(), silent)
-        first = self.on_a_machine_that_dies(bench, bucket, "trajectory", stopping(20, "sampling"))
+        first = self.on_a_machine_that_dies(bench, bucket, "trajectory", stopping(52, "00"))
         assert bucket.leftovers() != []
         second = CheckpointEngine()
         record = self.run(bench, bucket.storage, "trajectory", second, silent)
         assert record.content == expected.content
         assert 0 < len(first.calls) < len(whole.calls)
         again = len(first.calls) + len(second.calls) - len(whole.calls)
-        assert 0 <= again <= 2  # the trajectory that A was at: its two passes
+        assert 0 <= again <= 3  # the trajectory that A was at, and two whose frames waited to be written
         assert bucket.leftovers() == bucket.scratch_files() == []
 
     def test_training_goes_on_from_the_last_checkpoint(self, bench: Workbench, bucket: Bucket) -> None:
@@ -266,7 +266,7 @@ class TestAnotherMachine:
         for stage in STAGES[:2]:
             expected = self.run(bench, bench.storage, stage, CheckpointEngine(), silent)
         self.run(bench, bucket.storage, "scaffold", CheckpointEngine(), silent)
-        self.on_a_machine_that_dies(bench, bucket, "trajectory", stopping(20, "sampling"))
+        self.on_a_machine_that_dies(bench, bucket, "trajectory", stopping(52, "00"))
         frames = [key for key in bucket.leftovers() if "samples-rgb" in key]
         bucket.storage.delete(frames[0])
         bucket.storage.write(frames[-1], bucket.storage.read(frames[0 + 1])[:-1])

@@ -248,7 +248,7 @@ def expected_files(index: int) -> set[str]:
         *(f"{scene}/{folder}/{name}" for folder in ("input", "heldout") for name in VIEWS),
         *(f"{scene}/{move}/samples-rgb/{frame:03d}.png" for move in moves for frame in range(4)),
         *(f"{scene}/caps/samples-rgb/{frame:03d}.png" for frame in range(12)),
-        *(f"{scene}/{name}.json" for name in ("transforms", "heldout", "alignment", "collision")),
+        *(f"{scene}/{name}.json" for name in ("transforms", "heldout", "alignment", "collision", "samplings")),
         f"{scene}/vggt_pcl.ply",
         *(f"splat/{name}" for name in ("splat.ply", "splat_rotated.ply", "splat.json", "turntable.mp4", "walk.mp4")),
         *(f"splat/{folder}/{name}" for folder in ("renders", "depth") for name in VIEWS),
