@@ -120,6 +120,24 @@ def test_others_leave_until_all_of_seva_fits_in_its_precision(monkeypatch, preci
     assert not choose_placement(asked[0] - 2**20, 24, 576 * 576, size).resident
 
 
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        (SevaSettings(), True),
+        (SevaSettings(compile=False), True),  # kernels of our own are compiled too
+        (SevaSettings(precision="float32"), True),
+        (SevaSettings(precision="float32", compile=False), False),
+    ],
+)
+def test_the_check_wants_a_compiler_where_something_is_compiled(monkeypatch, settings, named) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (79 * 2**30, 80 * 2**30))
+    monkeypatch.setattr(module, "equal_gpus", lambda limit: {})
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    missing = FullEngine(settings).check([1], "single_image", "pan-in-place")
+    assert any("need a C compiler" in text for text in missing) is named
+
+
 def test_missing_packages_are_named(monkeypatch) -> None:
     monkeypatch.setattr(module, "_PACKAGES", {"no_such_module": "no-such-package"})
     assert "the package no-such-package is not installed" in FullEngine().check([1], "single_image", "orbit")

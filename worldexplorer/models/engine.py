@@ -310,7 +310,8 @@ class FullEngine:
             size = self._seva.bytes_a_value
             checks.append(partial(choose_seva_placement, free, seva_frames, PUBLISHED_PIXELS, size))
             checks.append(partial(equal_gpus, self._gpus))
-            checks.append(partial(require_compiler, "SEVA"))
+            if self._seva.needs_compiler:
+                checks.append(partial(require_compiler, "SEVA"))
             if self._seva.fp8:
                 from worldexplorer.models.seva.eight_bit import require_eight_bit_units
 

@@ -276,7 +276,7 @@ class SevaModel:
             require_eight_bit_units(
                 torch.cuda.get_device_capability(self.device), torch.cuda.get_device_name(self.device)
             )
-        if self.settings.fused or self.settings.compile:
+        if self.settings.needs_compiler:
             require_compiler("SEVA")
         able = torch.cuda.get_device_capability(self.device) >= _HALF_KERNELS_FROM
         if self.settings.fused and able and self._kind != torch.float32:

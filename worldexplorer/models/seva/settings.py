@@ -49,6 +49,11 @@ class SevaSettings:
         """Of the precision."""
         return 4 if self.precision == "float32" else 2
 
+    @property
+    def needs_compiler(self) -> bool:
+        """Whether anything is compiled: kernels of our own, which float32 does without, or by torch."""
+        return self.compile or (self.fused and self.precision != "float32")
+
     def shortcuts(self) -> dict[str, Any]:
         """What is set that changes results, for records; empty for the published way."""
         names = ("steps", "multistep", "guidance_interval", "shorter_chunks", "fp8")
