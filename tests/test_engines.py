@@ -103,3 +103,11 @@ def test_the_published_way_is_the_default() -> None:
     engine = load_engine(RunConfig(BatchConfig(dataset_dir="set")))
     assert isinstance(engine, FullEngine)
     assert engine._seva.shortcuts() == {}
+
+
+def test_the_published_steps_are_no_shortcut() -> None:
+    def shortcuts(steps: int) -> object:
+        run = RunConfig(BatchConfig(dataset_dir="set"), full=FullEngineConfig(steps=steps))
+        return load_engine(run).describe().get("shortcuts")
+
+    assert (shortcuts(50), shortcuts(25)) == (None, {"steps": 25})

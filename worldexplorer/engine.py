@@ -26,6 +26,10 @@ Images = NDArray[np.uint8]
 Picture = NDArray[np.uint8]
 Poses = NDArray[np.float64]
 Guider = Literal["multiview", "temporal"]
+PUBLISHED_STEPS = 50
+"""Steps of a sampling of new views."""
+PUBLISHED_CFG_MIN = 1.2
+"""Guidance scale of frames next to a given one."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, cast
 
 from worldexplorer.config import BatchConfig, FullEngineConfig, RunConfig, SplatConfig
-from worldexplorer.engine import Engine
+from worldexplorer.engine import PUBLISHED_STEPS, Engine
 from worldexplorer.errors import UsageError
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _seva_settings(run: RunConfig) -> SevaSettings:
         precision=cast("Precision", full.precision),
         compile=not full.no_compile,
         most_frames=most_frames_at_once(run.batch.only_stages, scaffold.scaffold_method, scaffold.num_seva_frames),
-        steps=full.steps,
+        steps=None if full.steps == PUBLISHED_STEPS else full.steps,  # the same samplings, so the same fingerprint
         multistep=full.multistep,
         guidance_interval=(full.guidance_interval[0], full.guidance_interval[1]) if full.guidance_interval else None,
         shorter_chunks=full.shorter_chunks,

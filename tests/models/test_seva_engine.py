@@ -23,7 +23,7 @@ from worldexplorer.progress import silent
 def test_its_novel_views_are_seva_from_the_named_folder(tmp_path, monkeypatch) -> None:
     save_tiny_weights(tmp_path)
     monkeypatch.setenv("WORLDEXPLORER_WEIGHTS", str(tmp_path))
-    monkeypatch.setattr(seva, "_first_gpu", lambda: torch.device("cpu"))
+    monkeypatch.setattr(seva, "first_gpu", lambda title: torch.device("cpu"))
     engine: Engine = FullEngine(SevaSettings(precision="float32", shorter_chunks=True))
     model = engine.novel_views()
     assert engine.novel_views() is model

@@ -47,7 +47,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _no_gpu_needed(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLDEXPLORER_WEIGHTS", str(weights))
-    monkeypatch.setattr(seva_module, "_first_gpu", lambda: torch.device("cpu"))
+    monkeypatch.setattr(seva_module, "first_gpu", lambda title: torch.device("cpu"))
     monkeypatch.setattr(pipelines, "first_gpu", lambda title: torch.device("cpu"))
     monkeypatch.setattr(FullEngine, "image_size", SIZE)
     monkeypatch.setattr(engine_module, "equal_gpus", lambda limit: {})

@@ -34,7 +34,7 @@ from worldexplorer.trajectory.paths import (
     target_parameters,
     trajectory_poses,
 )
-from worldexplorer.trajectory.sampling_requests import CFG_MIN, FIRST_PASS_CFG, SECOND_PASS_CFG, STEPS
+from worldexplorer.trajectory.sampling_requests import FIRST_PASS_CFG, SECOND_PASS_CFG
 from worldexplorer.trajectory.scene_work import SceneWork
 from worldexplorer.trajectory.shots import Shot
 from worldexplorer.trajectory.walks import Walk, scene_walks
@@ -173,7 +173,7 @@ class TestFrames:
             np.testing.assert_allclose(back[:8], scaffold_poses(), atol=1e-12)
         for request in engine.requests:
             assert request.translation_scaling_factor == SCALE
-            assert (request.steps, request.cfg_min, request.world) == (STEPS, CFG_MIN, None)
+            assert (request.steps, request.cfg_min, request.world) == (50, 1.2, None)
             assert request.guider == "multiview"
             np.testing.assert_array_equal(request.intrinsics, lenses(len(request.given)))
             assert not request.images[~request.given].any()

@@ -27,7 +27,8 @@ from worldexplorer.engine import Images, Views, World
 from worldexplorer.errors import DefectError, OutOfMemoryError, UserError
 from worldexplorer.models.frame_pixels import network_pixels
 from worldexplorer.models.geometry_models import GIB, FrameModel
-from worldexplorer.models.pipelines import first_gpu, loading_errors
+from worldexplorer.models.gpus import first_gpu
+from worldexplorer.models.pipelines import loading_errors
 from worldexplorer.models.residents import Residents, free_gpu_bytes
 
 _MOST_TOGETHER = 16

@@ -12,12 +12,29 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+from typing import TYPE_CHECKING
 
-from worldexplorer.errors import UsageError
+from worldexplorer.errors import UsageError, UserError
+
+if TYPE_CHECKING:
+    import torch
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 _log = logging.getLogger(__name__)
+
+
+def first_gpu(title: str) -> torch.device:
+    """The current CUDA GPU; UserError where there is none."""
+    import torch
+
+    if not torch.cuda.is_available():
+        raise UserError(
+            f"{title} needs a CUDA GPU, and torch finds none here",
+            where=f"torch {torch.__version__}",
+            remedy="run on a machine with an NVIDIA GPU, install a CUDA build of torch, or take --engine preview",
+        )
+    return torch.device("cuda", torch.cuda.current_device())
 
 
 def visible_gpus(limit: int | None) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ from safetensors import SafetensorError
 
 from worldexplorer.engine import Picture
 from worldexplorer.errors import DefectError, OutOfMemoryError, UserError
+from worldexplorer.models.gpus import first_gpu
 from worldexplorer.models.picture_models import (
     GIB,
     PictureModel,
@@ -238,17 +239,6 @@ def loading_errors(title: str, folder: Path) -> Iterator[None]:
             remedy="`worldexplorer weights verify` names missing and damaged files, `worldexplorer weights pull` gets "
             "them again",
         ) from error
-
-
-def first_gpu(title: str) -> torch.device:
-    """The current CUDA GPU; UserError where there is none."""
-    if not torch.cuda.is_available():
-        raise UserError(
-            f"{title} needs a CUDA GPU, and torch finds none here",
-            where=f"torch {torch.__version__}",
-            remedy="run on a machine with an NVIDIA GPU, install a CUDA build of torch, or take --engine preview",
-        )
-    return torch.device("cuda", torch.cuda.current_device())
 
 
 def require_size(model: PictureModel, size: int) -> None:

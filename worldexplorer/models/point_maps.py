@@ -29,7 +29,8 @@ from torch import Tensor
 from worldexplorer.engine import PointMaps, Poses, Views, World
 from worldexplorer.errors import DefectError, OutOfMemoryError, UserError
 from worldexplorer.models.geometry_models import GIB, FrameModel, fewer_together, frames_together, plan_passes
-from worldexplorer.models.pipelines import first_gpu, loading_errors
+from worldexplorer.models.gpus import first_gpu
+from worldexplorer.models.pipelines import loading_errors
 from worldexplorer.models.residents import Residents, free_gpu_bytes
 
 _log = logging.getLogger(__name__)

@@ -23,8 +23,9 @@ from transformers import AutoTokenizer, CLIPModel
 
 from worldexplorer.engine import Images, Picture
 from worldexplorer.errors import DefectError
+from worldexplorer.models.gpus import first_gpu
 from worldexplorer.models.picture_models import GIB
-from worldexplorer.models.pipelines import first_gpu, loading_errors
+from worldexplorer.models.pipelines import loading_errors
 from worldexplorer.models.residents import Residents
 from worldexplorer.progress import Progress
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldexplorer.context import StageContext, nothing_to_keep
-from worldexplorer.engine import Images, NovelViewRequest, Picture, Poses, World
+from worldexplorer.engine import PUBLISHED_CFG_MIN, PUBLISHED_STEPS, Images, NovelViewRequest, Picture, Poses, World
 from worldexplorer.errors import DefectError
 from worldexplorer.geometry.cameras import FOCAL_NORMALISED, normalised_intrinsics, opengl_to_opencv
 from worldexplorer.photo import photo_focal, view_zero
@@ -30,10 +30,6 @@ from worldexplorer.scaffold.kept_pictures import KeptPictures
 from worldexplorer.scaffold.poses import PriorPath
 from worldexplorer.scaffold.samplings import PHOTO, PlannedSampling, Step
 from worldexplorer.seeds import derive_seed
-
-NEAR_INPUT_CFG = 1.2
-"""Guidance scale of frames next to a given one."""
-STEPS = 50
 
 
 @dataclass(frozen=True)
@@ -174,8 +170,8 @@ class PathFrames:
             intrinsics=intrinsics,
             translation_scaling_factor=self._scale,
             cfg=self._cfg[1] if sampling.second_pass else self._cfg[0],
-            cfg_min=NEAR_INPUT_CFG,
-            steps=STEPS,
+            cfg_min=PUBLISHED_CFG_MIN,
+            steps=PUBLISHED_STEPS,
             seed=derive_seed(self._context.seed, "scaffold", sampling.name),
             world=self._world,
             guider=sampling.guider,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from worldexplorer.engine import NovelViewRequest, Poses, Views, World
+from worldexplorer.engine import PUBLISHED_CFG_MIN, PUBLISHED_STEPS, NovelViewRequest, Poses, Views, World
 from worldexplorer.geometry.cameras import normalised_intrinsics, opengl_to_opencv
 from worldexplorer.seeds import derive_seed
 
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 FIRST_PASS_CFG = 3.0
 SECOND_PASS_CFG = 2.3
-CFG_MIN = 1.2
-STEPS = 50
 
 _Item = TypeVar("_Item")
 
@@ -82,8 +80,8 @@ class RequestMaker:
             intrinsics=lenses(len(c2w)) if intrinsics is None else intrinsics,
             translation_scaling_factor=self._scale,
             cfg=cfg,
-            cfg_min=CFG_MIN,
-            steps=STEPS,
+            cfg_min=PUBLISHED_CFG_MIN,
+            steps=PUBLISHED_STEPS,
             seed=derive_seed(self._seed, "trajectory", *work),
             world=self._world,
         )

@@ -32,6 +32,7 @@ from torch import Tensor
 from worldexplorer.engine import Images, NovelViewRequest
 from worldexplorer.errors import DefectError, OutOfMemoryError, UserError
 from worldexplorer.models.compilers import require_compiler
+from worldexplorer.models.gpus import first_gpu
 from worldexplorer.models.seva.attention import attention_backends
 from worldexplorer.models.seva.cameras import pluecker_maps
 from worldexplorer.models.seva.checkpoint import load_network
@@ -98,7 +99,7 @@ class SevaModel:
         self, files: SevaFiles, settings: SevaSettings | None = None, device: torch.device | None = None
     ) -> None:
         self.settings = settings or SevaSettings()
-        self.device = device or _first_gpu()
+        self.device = device or first_gpu("SEVA")
         self._kind: torch.dtype = getattr(torch, self.settings.precision)
         self._known: OrderedDict[bytes, tuple[Tensor, Tensor]] = OrderedDict()
         self.placement = self._place()
@@ -317,16 +318,6 @@ def load_on(device: str, files: SevaFiles, settings: SevaSettings) -> SevaModel:
 def starting_noise(seed: int, shape: Sequence[int]) -> Tensor:
     """Standard normal numbers of a seed, made on the CPU: the same whatever device computes with them."""
     return torch.randn(tuple(shape), generator=torch.Generator("cpu").manual_seed(seed))
-
-
-def _first_gpu() -> torch.device:
-    if not torch.cuda.is_available():
-        raise UserError(
-            "SEVA needs a CUDA GPU, and torch finds none here",
-            where=f"torch {torch.__version__}",
-            remedy="run on a machine with an NVIDIA GPU, install a CUDA build of torch, or take --engine preview",
-        )
-    return torch.device("cuda", torch.cuda.current_device())
 
 
 def _keep_compiled_kernels() -> None:
