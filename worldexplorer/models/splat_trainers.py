@@ -34,7 +34,7 @@ def make_trainer(config: SplatConfig, gpus: int | None = None) -> SplatTrainer:
     Args:
         config: what the command says.
         gpus: on how many of the visible GPUs the gsplat trainer may train; one unless given, since every step then
-            sends all gradients from GPU to GPU, which has not been measured to pay.
+            sends all gradients from GPU to GPU, which was measured to pay with NVLink alone (docs/splats.md).
     """
     from worldexplorer.models.splatting.team_process import Place
     from worldexplorer.models.splatting.trainer import GsplatTrainer
