@@ -127,6 +127,8 @@ class StageDefinition(Generic[Settings]):
         produce: makes the result; a stage of :data:`worldexplorer.questions.ASKING_STAGES` may ask a person instead.
         source: what the first stage is made from; None for the others, which are made from the record before.
         smaller: settings that need less memory and what they change, or None where nothing can be made smaller.
+        instead: what brings a result with one `basis` to another without this stage, for a person; empty where nothing
+            does.
     """
 
     number: int
@@ -136,3 +138,4 @@ class StageDefinition(Generic[Settings]):
     produce: Callable[[StageContext[Settings]], Outcome | Question]
     source: Callable[[Job, Settings], InputEntry] | None = None
     smaller: Callable[[Settings], tuple[Settings, str] | None] = lambda _settings: None
+    instead: Callable[[Mapping[str, Any], Mapping[str, Any]], str] = lambda _made, _wanted: ""

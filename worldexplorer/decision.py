@@ -256,10 +256,14 @@ def _changed_error(record: StageRecord, known: Decision, definition: StageDefini
     changed = [f"engine: {record.engine} -> {engine}"] if record.engine != engine else []
     changes = "; ".join(changed or differences(record.basis, known.basis))
     made = f"made from another {record.input.stage}" if same_but_input and record.input else "made with other settings"
+    same_but_settings = {**record.basis, "settings": None} == {**known.basis, "settings": None}
+    settings = record.basis.get("settings", {}), known.basis.get("settings", {})
+    instead = definition.instead(*settings) if same_but_settings else ""
     return UserError(
         f"stage {definition.number} has a result {made} ({changes})",
         where=where,
-        remedy="use what it was made with, another --output_base, or replace it with --force",
+        remedy="use what it was made with, another --output_base, or replace it with --force"
+        + (f"; {instead}" if instead else ""),
     )
 
 

@@ -32,7 +32,7 @@ def test_without_a_command_the_commands_are_listed(capsys):
     assert main([]) == 0
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
-    for name in ("batch", "summary", "verify", "render", "weights", "doctor"):
+    for name in ("batch", "summary", "verify", "render", "convert", "weights", "doctor"):
         assert shown.count(f"  {name:10}") == 2
 
 
@@ -48,10 +48,13 @@ def test_the_version(capsys):
             ["sumary"],
             (
                 "unknown command 'sumary'. What to do: perhaps summary was meant; choose from batch, summary, "
-                "verify, render, weights, doctor"
+                "verify, render, convert, weights, doctor"
             ),
         ),
-        (["run"], "unknown command 'run'. What to do: choose from batch, summary, verify, render, weights, doctor"),
+        (
+            ["run"],
+            "unknown command 'run'. What to do: choose from batch, summary, verify, render, convert, weights, doctor",
+        ),
         (["summary"], "OUTPUT_BASE is missing. What to do: give it as worldexplorer summary output/batch"),
         (["verify"], "OUTPUT_BASE is missing. What to do: give it as worldexplorer verify output/batch"),
         (
@@ -79,7 +82,7 @@ def test_a_wrong_command_is_one_line_and_exit_code_2(words, text, capsys):
     assert shown_error(capsys) == text
 
 
-@pytest.mark.parametrize("name", ["batch", "summary", "verify", "render", "weights", "doctor"])
+@pytest.mark.parametrize("name", ["batch", "summary", "verify", "render", "convert", "weights", "doctor"])
 def test_every_command_has_help(name, capsys):
     assert main([name, "--help"]) == 0
     assert capsys.readouterr().out.startswith(f"usage: worldexplorer {name} ")

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from tiny_engine import SIZE, TinyEngine, box_views
 
-from worldexplorer.cli import main, render
-from worldexplorer.cli.render import CameraPath, camera_path, choose_renderer, rendered
+from worldexplorer.cli import main, render, renderers
+from worldexplorer.cli.render import CameraPath, camera_path, rendered
+from worldexplorer.cli.renderers import choose_renderer
 from worldexplorer.errors import UsageError, UserError
 from worldexplorer.geometry.cameras import normalised_intrinsics
 from worldexplorer.geometry.gaussians import Gaussians
@@ -48,7 +49,7 @@ def a_scene(folder: Path, width: int = 32, height: int = 32, views: int = 8) -> 
 def tiny(monkeypatch: pytest.MonkeyPatch) -> TinyEngine:
     """In place of both engines; what it is asked for it shows from inside its box."""
     engine = TinyEngine()
-    monkeypatch.setattr(render, "load_engine", lambda run: engine)
+    monkeypatch.setattr(renderers, "load_engine", lambda run: engine)
     return engine
 
 
@@ -188,7 +189,7 @@ class Unable(TinyEngine):
 )
 def test_the_gpu_is_taken_where_it_can_be(monkeypatch: pytest.MonkeyPatch, gpu: bool, asked: str, taken: str) -> None:
     engines = {"preview": TinyEngine(), "full": TinyEngine() if gpu else Unable()}
-    monkeypatch.setattr(render, "load_engine", lambda run: engines[run.batch.engine])
+    monkeypatch.setattr(renderers, "load_engine", lambda run: engines[run.batch.engine])
     name, trainer = choose_renderer(asked)
     assert name == taken
     assert trainer is engines["preview" if taken == "cpu" else "full"]
@@ -203,7 +204,7 @@ def test_the_gpu_is_taken_where_it_can_be(monkeypatch: pytest.MonkeyPatch, gpu: 
     ],
 )
 def test_a_renderer_that_cannot_run_says_why(monkeypatch: pytest.MonkeyPatch, asked: str, text: str) -> None:
-    monkeypatch.setattr(render, "load_engine", lambda run: Unable())
+    monkeypatch.setattr(renderers, "load_engine", lambda run: Unable())
     with pytest.raises(UserError, match=text):
         choose_renderer(asked)
 
@@ -225,7 +226,7 @@ def test_a_file_is_drawn_as_its_header_says_or_what_differs_is_told(
     full = DrawsEitherWay()
     full.asked = []
     engines = {"preview": TinyEngine(), "full": full}
-    monkeypatch.setattr(render, "load_engine", lambda run: engines[run.batch.engine])
+    monkeypatch.setattr(renderers, "load_engine", lambda run: engines[run.batch.engine])
     write_gaussians(tmp_path / "a.ply", a_ball_on_the("top"), ["SplatRenderMode: mip"] if antialiased else [])
     words = ["--ply", str(tmp_path / "a.ply"), "--path", str(a_scene(tmp_path / "scene", views=1)), "--size", "16"]
     for renderer, told in (("cpu", antialiased), ("gsplat", False)):

@@ -93,6 +93,19 @@ def test_the_trainer_is_given_the_training_views_and_the_points(finished: Finish
     assert finished.engine.seed == derive_seed(0, "splat")
 
 
+def test_what_describes_the_scene_is_read_once(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It names every frame: megabytes of JSON for a scene of full length."""
+    reads: list[str] = []
+
+    def reading(path: Path) -> Any:
+        reads.append(path.name)
+        return read_transforms(path)
+
+    monkeypatch.setattr("worldexplorer.splat.stage.read_transforms", reading)
+    stage_3(bench)
+    assert sorted(reads) == ["heldout.json", "transforms.json"]
+
+
 def test_the_worlds_are_written(finished: Finished) -> None:
     plain, turned = (read_gaussians(finished.folder / name) for name in ("splat.ply", "splat_rotated.ply"))
     assert finished.engine.scene is not None

@@ -21,6 +21,7 @@ COMMANDS = {
     "summary": "print the table of a finished run, or write its summary again",
     "verify": "hash every committed file and name the damaged ones",
     "render": "render a splat PLY along a path, to a video or to pictures",
+    "convert": "make smaller or other files of trained worlds, without training again",
     "weights": "list, pin, download, check and copy the models' weights",
     "doctor": "say what this machine can run, and what is missing",
 }

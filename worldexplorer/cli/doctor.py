@@ -29,9 +29,9 @@ from worldexplorer.errors import UsageError
 from worldexplorer.models.weight_status import download_folder, size_text, weight_status
 from worldexplorer.models.weights import SOURCE_VARIABLE, is_offline, weight_sets
 from worldexplorer.processors import usable_processors
+from worldexplorer.units import GIB
 
 EXIT_CANNOT_RUN = 1
-_GIB = 2**30
 _PROBE_SECONDS = 10
 _REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9._-]+)[^;]*(?:;.*extra\s*==\s*['\"](?P<extra>[^'\"]+)['\"])?")
 _EXTRAS = ("preview",)
@@ -80,8 +80,8 @@ def machine_facts() -> Iterator[Fact]:
     yield Fact("python", f"{platform.python_version()} ({sys.executable})", supported)
     yield Fact("system", f"{platform.system()} {platform.machine()}")
     yield Fact("cores", str(usable_processors()))
-    yield Fact("memory", f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / _GIB:.1f} GiB")
-    yield Fact("free disk", f"{shutil.disk_usage(Path.cwd()).free / _GIB:.1f} GiB in {Path.cwd()}")
+    yield Fact("memory", f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / GIB:.1f} GiB")
+    yield Fact("free disk", f"{shutil.disk_usage(Path.cwd()).free / GIB:.1f} GiB in {Path.cwd()}")
     yield Fact("gpu", "; ".join(_gpus()) or "none found (nvidia-smi names none)")
 
 

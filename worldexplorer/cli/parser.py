@@ -93,3 +93,20 @@ def closest(word: str, known: Iterable[str], key: Any = str) -> str | None:
     words = {key(one): one for one in known}
     matches = difflib.get_close_matches(word, words, n=1)
     return words[matches[0]] if matches else None
+
+
+def choice(text: str, name: str, choices: Sequence[str]) -> str:
+    """The word of flag `name`; UsageError where it is none of the choices."""
+    if text not in choices:
+        guess = closest(text, choices)
+        meant = f"; perhaps {guess} was meant" if guess else ""
+        raise UsageError(f"{name} is {text!r}", where=f"--{name}", remedy=f"choose from {', '.join(choices)}{meant}")
+    return text
+
+
+def whole_number(text: str, name: str, limits: tuple[int, int]) -> int:
+    """The number of flag `name`; UsageError where it is none from the first limit to the second."""
+    low, high = limits
+    if not re.fullmatch("[0-9]{1,9}", text) or not low <= int(text) <= high:
+        raise UsageError(f"{name} is {text!r}", where=f"--{name}", remedy=f"give a number from {low} to {high}")
+    return int(text)

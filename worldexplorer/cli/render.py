@@ -11,57 +11,39 @@ Example:
 
 from __future__ import annotations
 
-import re
 import time
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from worldexplorer.cli.output import PlainConsole, plain
-from worldexplorer.cli.parser import Parser, closest
+from worldexplorer.cli.parser import Parser, choice, closest, whole_number
+from worldexplorer.cli.renderers import RENDERERS, choose_renderer, drawing_as
 from worldexplorer.cli.wording import plural
-from worldexplorer.config import BatchConfig, RunConfig, ScaffoldConfig
 from worldexplorer.engine import Images, Poses, SplatTrainer
-from worldexplorer.engines import load_engine
 from worldexplorer.errors import UsageError, UserError
 from worldexplorer.geometry.cameras import normalised_intrinsics
 from worldexplorer.geometry.gaussians import Gaussians
-from worldexplorer.geometry.ply import read_comments, read_gaussians
-from worldexplorer.geometry.transforms import TRANSFORMS_NAME, read_transforms
+from worldexplorer.geometry.transforms import read_transforms
 from worldexplorer.pictures import frame_name, write_picture
 from worldexplorer.report.video import write_video
 from worldexplorer.splat.camera_paths import FRAME_RATE, published_outings, scene_outings, turn, walk
-from worldexplorer.splat.export import VIEWER_ROTATION
-from worldexplorer.splat.formats import ANTIALIASED_COMMENT
 from worldexplorer.splat.renders import DepthRange, depth_range, frames
+from worldexplorer.splat.world_file import UP, World, read_world, scene_of
 
 PATHS = ("turntable", "walk")
-RENDERERS = ("auto", "cpu", "gsplat")
-UP = {
-    "y-up": np.eye(3),
-    "y-down": VIEWER_ROTATION,
-    "z-up": np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]]),
-}
-"""How a file is turned into the frame with y up, by which way is up in it."""
 SIZE_RANGE = (16, 4096)
 RATE_RANGE = (1, 240)
 DEFAULT_SIZE = 512
 
 _VIDEO = ".mp4"
-_ENGINES = {"cpu": "preview", "gsplat": "full"}
-_AUTOMATIC = ("gsplat", "cpu")
-_NOT_ANTIALIASED = (
-    "the file is meant for antialiased rendering, which the {} renderer does not do: small Gaussians look too strong"
-)
 _DEPTH_SAMPLES = 8
 """Frames, spread over the path, that set the range of depths."""
-_Y_DOWN_COMMENT = "frame: y down"
-_NAME_A_WORLD = "name a PLY file in the INRIA layout, such as splat/splat.ply of a job; packed files are not read"
-_NAME_CAMERAS = "name a scene's transforms.json, such as scenes/*/img2trajvid/transforms.json of a job"
+NAME_A_WORLD = "name a PLY file in the INRIA layout, such as splat/splat.ply of a job; packed files are not read"
+NAME_CAMERAS = "name a scene's transforms.json, such as scenes/*/img2trajvid/transforms.json of a job"
 
 
 @dataclass(frozen=True)
@@ -81,39 +63,30 @@ class CameraPath:
     what: str
 
 
-@runtime_checkable
-class DrawsEitherWay(Protocol):
-    """A renderer for Gaussians meant for antialiased rendering and for others."""
-
-    def drawing(self, *, antialiased: bool) -> SplatTrainer:
-        """The renderer for these."""
-
-
 def run(argv: Sequence[str], program: str = "worldexplorer render") -> int:
     """Render, and say where to and with what."""
     words = _parser(program).parse_words(argv)
     if words.ply is None:
         raise UsageError("--ply is missing", remedy=f"give it as {program} --ply splat.ply --path turntable")
     if not Path(words.ply).is_file():
-        raise UsageError("there is no such file", where=f"--ply {words.ply}", remedy=_NAME_A_WORLD)
-    size = _whole(words.size, "size", SIZE_RANGE)
-    rate = _whole(words.fps, "fps", RATE_RANGE)
+        raise UsageError("there is no such file", where=f"--ply {words.ply}", remedy=NAME_A_WORLD)
+    size = whole_number(words.size, "size", SIZE_RANGE)
+    rate = whole_number(words.fps, "fps", RATE_RANGE)
     path = camera_path(words.path, Path(words.ply))
     out = _checked_out(words)
-    up = _choice(words.up, "up", ("auto", *UP))
-    name, trainer = choose_renderer(_choice(words.renderer, "renderer", RENDERERS))
-    gaussians = _upright(Path(words.ply), up)
+    up = choice(words.up, "up", ("auto", *UP))
+    name, trainer = choose_renderer(choice(words.renderer, "renderer", RENDERERS))
+    world = checked_world(Path(words.ply), up)
+    gaussians = world.turned("y-up").gaussians
     width, height = _shape(size, path.aspect)
     console = PlainConsole()
     counted = (
         f"{gaussians.count:,} {plural(gaussians.count, 'Gaussian')}, {len(path.c2w)} {plural(len(path.c2w), 'frame')}"
     )
     console.show([plain(f"{name} renderer, {counted} of {width} x {height}, along {path.what}")])
-    antialiased = ANTIALIASED_COMMENT in read_comments(Path(words.ply))
-    if isinstance(trainer, DrawsEitherWay):
-        trainer = trainer.drawing(antialiased=antialiased)
-    elif antialiased:
-        console.show([plain(_NOT_ANTIALIASED.format(name), "yellow")])
+    trainer, warning = drawing_as(name, trainer, antialiased=world.antialiased)
+    if warning:
+        console.show([plain(warning, "yellow")])
     started = time.monotonic()
     pictures = rendered(trainer, gaussians, path, size, depth=words.depth)
     if out.suffix == _VIDEO:
@@ -132,7 +105,7 @@ def camera_path(name: str, ply: Path) -> CameraPath:
     if name == "turntable":
         return _square(turn(), "a turn on the spot")
     if name == "walk":
-        scene = _scene_of(ply)
+        scene = scene_of(ply)
         if scene is None:
             return _square(walk(published_outings()), "the built-in trajectories at full length, through walls too")
         return _square(walk(scene_outings(read_transforms(scene))), f"the trajectories of {scene}")
@@ -143,36 +116,16 @@ def camera_path(name: str, ply: Path) -> CameraPath:
             f"path is {name!r}", where="--path", remedy=f"choose from {', '.join(PATHS)} or name a .json{meant}"
         )
     if not Path(name).is_file():
-        raise UsageError("there is no such file", where=f"--path {name}", remedy=_NAME_CAMERAS)
+        raise UsageError("there is no such file", where=f"--path {name}", remedy=NAME_CAMERAS)
     try:
         cameras = read_transforms(Path(name))
     except UserError as error:
-        raise UsageError(error.what, where=error.where, remedy=_NAME_CAMERAS) from error
+        raise UsageError(error.what, where=error.where, remedy=NAME_CAMERAS) from error
     return CameraPath(cameras.c2w, cameras.intrinsics, cameras.width / cameras.height, f"the cameras of {name}")
 
 
 def _square(c2w: Poses, what: str) -> CameraPath:
     return CameraPath(c2w, np.tile(normalised_intrinsics(), (len(c2w), 1, 1)), 1.0, what)
-
-
-def _scene_of(ply: Path) -> Path | None:
-    """The transforms.json of the one scene in the job's folder that holds `ply`."""
-    found = list(ply.absolute().parent.parent.glob(f"scenes/*/img2trajvid/{TRANSFORMS_NAME}"))
-    return found[0] if len(found) == 1 else None
-
-
-def choose_renderer(name: str) -> tuple[str, SplatTrainer]:
-    """The renderer's name, with `auto` decided, and the renderer; UserError where the one asked for cannot run."""
-    for candidate in _AUTOMATIC if name == "auto" else (name,):
-        engine = load_engine(RunConfig(BatchConfig(engine=_ENGINES[candidate])))
-        missing = engine.check((3,), ScaffoldConfig().scaffold_method, ScaffoldConfig().traj_prior)
-        if not missing:
-            return candidate, engine.splat_trainer()
-    raise UserError(
-        f"the {candidate} renderer cannot run here: {missing[0]}",
-        where=f"--renderer {name}",
-        remedy="take --renderer cpu" if candidate == "gsplat" else engine.remedy,
-    )
 
 
 def rendered(
@@ -206,17 +159,15 @@ def _shape(size: int, aspect: float) -> tuple[int, int]:
     return max(round(width / 2) * 2, 2), max(round(height / 2) * 2, 2)
 
 
-def _upright(ply: Path, up: str) -> Gaussians:
-    """The Gaussians in the frame with y up; UsageError where the file is none of Gaussians."""
+def checked_world(ply: Path, up: str) -> World:
+    """What a file named by a person holds; UsageError where that is none, or empty."""
     try:
-        if up == "auto":
-            up = "y-down" if any(line.startswith(_Y_DOWN_COMMENT) for line in read_comments(ply)) else "y-up"
-        gaussians = read_gaussians(ply)
+        world = read_world(ply, up)
     except UserError as error:
-        raise UsageError(error.what, where=error.where, remedy=_NAME_A_WORLD) from error
-    if not gaussians.count:
-        raise UsageError("the file holds no Gaussians", where=str(ply), remedy=_NAME_A_WORLD)
-    return gaussians if up == "y-up" else gaussians.rotated(UP[up])
+        raise UsageError(error.what, where=error.where, remedy=NAME_A_WORLD) from error
+    if not world.gaussians.count:
+        raise UsageError("the file holds no Gaussians", where=str(ply), remedy=NAME_A_WORLD)
+    return world
 
 
 def _write_folder(folder: Path, pictures: Iterator[Images]) -> None:
@@ -239,21 +190,6 @@ def _checked_out(words: Namespace) -> Path:
     if not out.absolute().parent.is_dir():
         raise UsageError(f"{out.parent} is no folder", where="--out", remedy="make it, or name another --out")
     return out
-
-
-def _whole(text: str, name: str, limits: tuple[int, int]) -> int:
-    low, high = limits
-    if not re.fullmatch("[0-9]{1,9}", text) or not low <= int(text) <= high:
-        raise UsageError(f"{name} is {text!r}", where=f"--{name}", remedy=f"give a number from {low} to {high}")
-    return int(text)
-
-
-def _choice(text: str, name: str, choices: Sequence[str]) -> str:
-    if text not in choices:
-        guess = closest(text, choices)
-        meant = f"; perhaps {guess} was meant" if guess else ""
-        raise UsageError(f"{name} is {text!r}", where=f"--{name}", remedy=f"choose from {', '.join(choices)}{meant}")
-    return text
 
 
 def _parser(program: str) -> Parser:

@@ -22,6 +22,11 @@ from worldexplorer.geometry.ply import write_gaussians
 from worldexplorer.splat.formats import ANTIALIASED_COMMENT, LEAST_LOGIT, write_compressed_ply, write_spz
 
 VIEWER_ROTATION = np.diag([1.0, -1.0, -1.0])
+FRAME_COMMENTS = {
+    "y-up": "frame: y up, camera 000 at the origin",
+    "y-down": "frame: y down, for viewers of the INRIA convention",
+}
+"""What the header of a PLY file says of its frame, by which way is up."""
 
 
 def export_gaussians(
@@ -38,11 +43,11 @@ def export_gaussians(
     """
     check_gaussians(gaussians)
     mode = [ANTIALIASED_COMMENT] if antialiased else []
-    write_gaussians(plain, gaussians, [f"worldexplorer, {label}", "frame: y up, camera 000 at the origin", *mode])
+    write_gaussians(plain, gaussians, [f"worldexplorer, {label}", FRAME_COMMENTS["y-up"], *mode])
     write_gaussians(
         rotated,
         gaussians.rotated(VIEWER_ROTATION),
-        [f"worldexplorer, {label}", "frame: y down, for viewers of the INRIA convention", *mode],
+        [f"worldexplorer, {label}", FRAME_COMMENTS["y-down"], *mode],
     )
 
 

@@ -46,6 +46,8 @@ MOST_LOGIT = math.log(MOST_OPACITY / (1.0 - MOST_OPACITY))
 
 _SPZ_FLAGS = 14
 """The byte of an SPZ file's header, once unpacked, whose lowest bit says what the comment of a PLY file does."""
+_GZIP_TIME = 4
+"""Where gzip's header has four bytes with the time; zeros are for none (RFC 1952)."""
 _SPZ_PACKING = 6
 """gzip's level, as gsply has it."""
 _MOST_FRACTIONAL_BITS = 12
@@ -108,6 +110,9 @@ def write_spz(path: Path, gaussians: Gaussians, *, antialiased: bool = False) ->
     if bits < 1:
         raise DefectError(f"a Gaussian lies {furthest:.3g} units away, more than an SPZ file can say", where=str(path))
     gsply.write_spz(path, _packed(shown), version=SPZ_VERSION, fractional_bits=bits)
+    with path.open("r+b") as file:  # a small file says when it was packed, and equal worlds are to be equal files
+        file.seek(_GZIP_TIME)
+        file.write(bytes(4))
     if antialiased:  # gsply has no word for it
         data = bytearray(gzip.decompress(path.read_bytes()))
         data[_SPZ_FLAGS] |= 1

@@ -17,6 +17,7 @@ Example:
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -24,10 +25,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from worldexplorer import layout
 from worldexplorer.config import STAGE_NAMES, RunConfig
-from worldexplorer.context import Outcome, StageContext, StageDefinition
+from worldexplorer.context import InputFiles, Outcome, StageContext, StageDefinition
 from worldexplorer.dataset import Job
 from worldexplorer.engine import Engine, NotMeasured, Poses, SplatScene, SplatTrainer, Views
 from worldexplorer.errors import DefectError
@@ -45,11 +47,13 @@ from worldexplorer.splat.formats import require_formats
 from worldexplorer.splat.metrics import compare, halved, psnr
 from worldexplorer.splat.renders import depth_pictures, depth_range, frames
 from worldexplorer.splat.run_data import keep_with, keeping, run_data_folder
-from worldexplorer.splat.thinning import chosen, floaters, most_seen
+from worldexplorer.splat.thinning import Thinning, chosen, kept
 from worldexplorer.trajectory.scene import SCAFFOLD_VIEWS
 
 _NOTHING_KEPT_OUT = "not computed: training saw all views"
 _TAKEN_OUT = "not computed: Gaussians were taken out after the trainer had measured"
+_AFTERWARDS = frozenset({"export_formats", "max_gaussians", "filter_floaters"})
+"""Settings that come after the training."""
 LEAST_MEASURED_SIZE = 64
 """Pixels: held-out views are compared at full size, half of it and so on down to this."""
 
@@ -62,8 +66,7 @@ class SplatSettings:
         nerf_folder: where the trainer's run data go; None for the attempt's own folder.
         keep_training: whether they are kept.
         formats: files written besides the two PLY files, `spz` and `compressed-ply`, in alphabetical order.
-        max_gaussians: the most Gaussians to keep; None for all.
-        filter_floaters: whether floaters are taken out.
+        thinning: which Gaussians are taken out.
         training: what of the trainer's settings changes its results; in an engine's words.
         smaller_trainings: what can be changed, one after the other, when memory runs out; in an engine's words.
         made_smaller: how many of these are in force.
@@ -72,8 +75,7 @@ class SplatSettings:
     nerf_folder: str | None = None
     keep_training: bool = False
     formats: tuple[str, ...] = ()
-    max_gaussians: int | None = None
-    filter_floaters: bool = False
+    thinning: Thinning = field(default_factory=Thinning)
     training: Mapping[str, Any] = field(default_factory=dict)
     smaller_trainings: tuple[str, ...] = ()
     made_smaller: int = 0
@@ -85,8 +87,7 @@ def splat_settings(_job: Job, run: RunConfig, engine: Engine) -> SplatSettings:
         nerf_folder=run.splat.nerf_folder,
         keep_training=run.splat.keep_training,
         formats=tuple(sorted(set(run.splat.export_formats) - {"ply"})),
-        max_gaussians=run.splat.max_gaussians,
-        filter_floaters=run.splat.filter_floaters,
+        thinning=Thinning(run.splat.filter_floaters, run.splat.max_gaussians),
         training=engine.defaults.splat_training,
         smaller_trainings=engine.defaults.smaller_trainings,
     )
@@ -99,9 +100,8 @@ def produce_splat(context: StageContext[SplatSettings]) -> Outcome:
     engine = context.engine
     scene_path = context.inputs.record.outputs["scene_path"]
     transforms = read_transforms(context.inputs.path(f"{scene_path}/{TRANSFORMS_NAME}"))
-    train = _read_views(context, scene_path, TRANSFORMS_NAME)
-    heldout = _read_views(context, scene_path, HELDOUT_NAME)
-    assert train is not None, "the scene's record names its transforms"
+    train = _read_views(context.inputs, scene_path, TRANSFORMS_NAME, transforms)
+    heldout = _read_heldout(context.inputs, scene_path)
     cloud = read_points(context.inputs.path(f"{scene_path}/{transforms.ply_file_path}"))
     trainer = engine.splat_trainer()
     run_data = run_data_folder(context, context.settings.nerf_folder)
@@ -120,7 +120,7 @@ def produce_splat(context: StageContext[SplatSettings]) -> Outcome:
     )
     check_gaussians(result.gaussians)
     gaussians, counts = _thinned(
-        trainer, result.gaussians, context.settings, train, cloud, part(context.progress, 0.9, 0.92)
+        trainer, result.gaussians, context.settings.thinning, train, cloud, part(context.progress, 0.9, 0.92)
     )
     out = context.out / layout.SPLAT_FOLDER
     out.mkdir(exist_ok=True)
@@ -168,36 +168,30 @@ def produce_splat(context: StageContext[SplatSettings]) -> Outcome:
 def _thinned(
     trainer: SplatTrainer,
     gaussians: Gaussians,
-    settings: SplatSettings,
+    thinning: Thinning,
     train: Views,
     cloud: PointCloud,
     progress: Progress,
 ) -> tuple[Gaussians, dict[str, int]]:
     """What is left after floaters and then the least seen have been taken out, and how many of each there were."""
-    counts: dict[str, int] = {}
-    if settings.filter_floaters:
-        hanging = floaters(gaussians, train.c2w, cloud.points)
-        counts["floaters_removed"] = int(hanging.sum())
-        gaussians = chosen(gaussians, ~hanging)
-        if not gaussians.count:
-            raise DefectError(
-                "every Gaussian was taken for a floater", remedy="run stage 3 again without --filter_floaters"
-            )
-    if settings.max_gaussians is not None:
-        counts["least_seen_removed"] = max(gaussians.count - settings.max_gaussians, 0)
-        if counts["least_seen_removed"]:
-            seen = trainer.contributions(gaussians, train.c2w, train.intrinsics, train.images.shape[1], progress)
-            gaussians = chosen(gaussians, most_seen(seen, settings.max_gaussians))
-    return gaussians, counts | {"gaussians": gaussians.count}
+
+    def seen(rest: Gaussians) -> NDArray[np.float64]:
+        return trainer.contributions(rest, train.c2w, train.intrinsics, train.images.shape[1], progress)
+
+    rows, counts = kept(gaussians, thinning, train.c2w, cloud.points, seen)
+    return gaussians if rows.size == gaussians.count else chosen(gaussians, rows), counts
 
 
-def _read_views(context: StageContext[SplatSettings], scene_path: str, name: str) -> Views | None:
-    """The posed images that a file of the scene lists; None where the scene has no such file."""
-    inputs = context.inputs
-    assert inputs is not None
-    if inputs.record.file(f"{scene_path}/{name}") is None:
+def _read_heldout(inputs: InputFiles, scene_path: str) -> Views | None:
+    """The held-out views; None where the scene has none."""
+    if inputs.record.file(f"{scene_path}/{HELDOUT_NAME}") is None:
         return None
-    transforms = read_transforms(inputs.path(f"{scene_path}/{name}"))
+    transforms = read_transforms(inputs.path(f"{scene_path}/{HELDOUT_NAME}"))
+    return _read_views(inputs, scene_path, HELDOUT_NAME, transforms)
+
+
+def _read_views(inputs: InputFiles, scene_path: str, name: str, transforms: Transforms) -> Views:
+    """The posed images that a file of the scene, which says `transforms`, lists."""
     images = read_pictures(inputs.files([f"{scene_path}/{path}" for path in transforms.file_paths]))
     if images.shape[1:3] != (transforms.height, transforms.width):
         raise DefectError(f"the frames are {images.shape[1:3]}, not as the scene says", where=f"{scene_path}/{name}")
@@ -274,13 +268,23 @@ def _basis(settings: SplatSettings) -> Mapping[str, Any]:
     basis: dict[str, Any] = {}
     if settings.formats:
         basis["export_formats"] = list(settings.formats)
-    if settings.max_gaussians is not None:
-        basis["max_gaussians"] = settings.max_gaussians
-    if settings.filter_floaters:
+    if settings.thinning.max_gaussians is not None:
+        basis["max_gaussians"] = settings.thinning.max_gaussians
+    if settings.thinning.filter_floaters:
         basis["filter_floaters"] = True
     if settings.training:
         basis["training"] = dict(settings.training)
     return basis
+
+
+def _instead(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """A finished world need not be trained again for other formats or fewer Gaussians."""
+    if any(made.get(name) != wanted.get(name) for name in (made.keys() | wanted.keys()) - _AFTERWARDS):
+        return ""
+    most, unfiltered = wanted.get("max_gaussians", math.inf), not wanted.get("filter_floaters")
+    if most > made.get("max_gaussians", math.inf) or (unfiltered and made.get("filter_floaters")):
+        return ""  # what was taken out is gone
+    return "worldexplorer convert makes it from the finished world, without training"
 
 
 def _smaller_training(settings: SplatSettings) -> tuple[SplatSettings, str] | None:
@@ -298,4 +302,5 @@ SPLAT: StageDefinition[SplatSettings] = StageDefinition(
     basis=_basis,
     produce=produce_splat,
     smaller=_smaller_training,
+    instead=_instead,
 )

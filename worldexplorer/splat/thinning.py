@@ -1,23 +1,26 @@
 """Fewer Gaussians: the floaters taken out, and of the rest those kept that show most.
 
-Both are options of stage 3, off by default. What shows most is what the trainer's own renderer blends into the
-training views (:meth:`worldexplorer.engine.SplatTrainer.contributions`); M. Niemeyer et al., "RadSplat" (2024), do the
-same with the largest weight instead of the sum.
+Both are options of stage 3, off by default, and of `worldexplorer convert`. What shows most is what the trainer's own
+renderer blends into the training views (:meth:`worldexplorer.engine.SplatTrainer.contributions`); M. Niemeyer et al.,
+"RadSplat" (2024), do the same with the largest weight instead of the sum.
 
 Example:
-    >>> clean = chosen(gaussians, ~floaters(gaussians, train.c2w, cloud.points))
-    >>> small = chosen(clean, most_seen(trainer.contributions(clean, c2w, intrinsics, 576, silent), count=100_000))
+    >>> rows, counts = kept(gaussians, Thinning(filter_floaters=True), c2w, cloud.points, seen)
+    >>> chosen(gaussians, rows).count, counts
+    (219996, {'floaters_removed': 4, 'gaussians': 219996})
 """
 
 from __future__ import annotations
 
-from dataclasses import fields
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from worldexplorer.errors import UserError
 from worldexplorer.geometry.gaussians import Gaussians
 
 if TYPE_CHECKING:
@@ -33,6 +36,61 @@ LEAST_TOUCHING = 2
 """Of its nearest neighbours that a Gaussian of a surface touches at least."""
 REACH = 3.0
 """Standard deviations along a Gaussian's longest axis up to which it touches another."""
+
+
+@dataclass(frozen=True)
+class Thinning:
+    """What is to be taken out.
+
+    Attributes:
+        filter_floaters: whether floaters go.
+        max_gaussians: the most Gaussians to keep; None for all.
+    """
+
+    filter_floaters: bool = False
+    max_gaussians: int | None = None
+
+    def __bool__(self) -> bool:
+        """Whether anything is."""
+        return self.filter_floaters or self.max_gaussians is not None
+
+
+def kept(
+    gaussians: Gaussians,
+    thinning: Thinning,
+    c2w: Poses,
+    points: NDArray[np.float32],
+    seen: Callable[[Gaussians], NDArray[np.float64]],
+) -> tuple[NDArray[np.intp], dict[str, int]]:
+    """What is left after floaters and then the least seen have been taken out.
+
+    Args:
+        gaussians: N of them, scene frame.
+        thinning: what goes.
+        c2w: [M, 4, 4] camera-to-world of the training views.
+        points: [P, 3] the scene's point cloud; used for floaters alone.
+        seen: how much each of some Gaussians adds to the training views; asked only where there are too many.
+
+    Returns:
+        The ascending numbers of those kept, and what to say of it: `floaters_removed` and `least_seen_removed`, each
+        where it was asked for, and `gaussians`, how many are left.
+
+    Raises:
+        UserError: every Gaussian is a floater.
+    """
+    rows = np.arange(gaussians.count)
+    counts: dict[str, int] = {}
+    if thinning.filter_floaters:
+        rows = np.flatnonzero(~floaters(gaussians, c2w, points))
+        counts["floaters_removed"] = gaussians.count - rows.size
+        if not rows.size:
+            raise UserError("every Gaussian was taken for a floater", remedy="leave --filter_floaters out")
+    if thinning.max_gaussians is not None:
+        counts["least_seen_removed"] = max(rows.size - thinning.max_gaussians, 0)
+        if counts["least_seen_removed"]:
+            rest = gaussians if rows.size == gaussians.count else chosen(gaussians, rows)
+            rows = rows[most_seen(seen(rest), thinning.max_gaussians)]
+    return rows, counts | {"gaussians": int(rows.size)}
 
 
 def chosen(gaussians: Gaussians, rows: NDArray[np.bool_] | NDArray[np.intp]) -> Gaussians:
