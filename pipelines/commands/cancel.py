@@ -14,15 +14,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from pipelines.errors import UnreachableError
-from pipelines.exit_codes import FAILED, SUCCESS, UNREACHABLE, USAGE
+from pipelines.commands.each import for_each
 from pipelines.flags import add_connection_flags, add_format_flags, reach
 from pipelines.show import make_show
 from worldexplorer.cli.parser import Parser
-from worldexplorer.errors import UsageError, WorldExplorerError
-from worldexplorer.log import redact
-
-_FROM_THE_WORST = (FAILED, UNREACHABLE, USAGE, SUCCESS)
+from worldexplorer.errors import UsageError
 
 
 def run(argv: Sequence[str], program: str) -> int:
@@ -36,24 +32,15 @@ def run(argv: Sequence[str], program: str) -> int:
         raise UsageError("no RUN_ID given", remedy="python -m pipelines status lists runs")
     show = make_show("json" if words.json else words.log_format, sys.stdout)
     cluster = reach(words, show.trouble)
-    codes = {SUCCESS}
-    for run_id in dict.fromkeys(words.run_ids):
-        try:
-            stopped = cluster.terminate(run_id)
-        except WorldExplorerError as error:
-            codes.add(_code(error))
-            told = redact(str(error))
-            if show.log_format == "json":
-                show.event("cancel", {"run_id": run_id, "stopped": False, "error": told}, "")
-            sys.stderr.write(f"error: run {run_id}: {told}\n")
-            continue
+
+    def stop(run_id: str) -> None:
+        stopped = cluster.terminate(run_id)
         line = f"run {run_id} is being stopped" if stopped else f"run {run_id} had ended or was being stopped already"
         show.event("cancel", {"run_id": run_id, "stopped": stopped}, line)
-    return min(codes, key=_FROM_THE_WORST.index)
 
+    def complain(run_id: str, told: str) -> None:
+        if show.log_format == "json":
+            show.event("cancel", {"run_id": run_id, "stopped": False, "error": told}, "")
+        sys.stderr.write(f"error: run {run_id}: {told}\n")
 
-def _code(error: WorldExplorerError) -> int:
-    """What one failure alone would make the command exit with."""
-    if isinstance(error, UnreachableError):
-        return UNREACHABLE
-    return USAGE if isinstance(error, UsageError) else FAILED
+    return for_each(words.run_ids, stop, complain)

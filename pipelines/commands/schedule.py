@@ -3,6 +3,9 @@
 A recurring batch over a growing data set and one output folder makes what is new: finished jobs are reused. Of one
 schedule only one run is at work at a time, unless --max_concurrency says otherwise, and missed times are not made up.
 
+`enable`, `disable` and `delete` try every id, whatever becomes of the others; the exit code is the worst: 1 before 6
+before 2 before 0.
+
 A data set of many jobs becomes several schedules. Their names are checked before the first is made; where one cannot be
 made, the same command makes those that are missing: a schedule's description holds a checksum of all that it asks for.
 
@@ -23,6 +26,7 @@ from collections.abc import Mapping, Sequence
 from kfp_server_api import V2beta1RecurringRun, V2beta1Trigger
 
 from pipelines.client import Cluster, cron_trigger, interval_trigger, mode, runtime_config
+from pipelines.commands.each import for_each
 from pipelines.commands.sending import add_sending_flags, submission_of
 from pipelines.commands.submit import show_plan
 from pipelines.errors import PartlySubmittedError
@@ -254,13 +258,20 @@ def _change(action: str, argv: Sequence[str], program: str) -> int:
         raise UsageError("no ID given", remedy="python -m pipelines schedule list shows them")
     show: Show = make_show("json" if words.json else words.log_format, sys.stdout)
     cluster = reach(words, show.trouble)
-    for recurring_run_id in dict.fromkeys(words.ids):
+
+    def change(recurring_run_id: str) -> None:
         if action == "delete":
             cluster.delete_recurring_run(recurring_run_id)
         else:
             cluster.switch_recurring_run(recurring_run_id, enabled=action == "enable")
         show.event(action, {"recurring_run_id": recurring_run_id}, f"recurring run {recurring_run_id}: {action}d")
-    return SUCCESS
+
+    def complain(recurring_run_id: str, told: str) -> None:
+        if show.log_format == "json":
+            show.event(action, {"recurring_run_id": recurring_run_id, "error": told}, "")
+        sys.stderr.write(f"error: recurring run {recurring_run_id}: {told}\n")
+
+    return for_each(words.ids, change, complain)
 
 
 def _complain(line: str) -> None:

@@ -116,6 +116,24 @@ def test_a_schedule_from_its_creation_to_its_end(drive: Driver, server: FakeKube
     assert "no recurring runs" in drive("schedule", "list").out
 
 
+@pytest.mark.parametrize("action", ["disable", "enable", "delete"])
+def test_a_change_tries_every_schedule(drive: Driver, server: FakeKubeflow, tmp_path: Path, action: str) -> None:
+    ids = []
+    for name in ("first", "second"):
+        words = ["--name", name, "--every", "1d", *([] if action == "disable" else ["--disabled"])]
+        made = drive("schedule", "create", *words, *dataset(tmp_path / name, 1), "--json")
+        ids.append(made.event("scheduled")["recurring_run_id"])
+    outcome = drive("schedule", action, "nothing", ids[0], "nowhere", ids[1], "--json")
+    assert outcome.code == 2
+    assert [(one["recurring_run_id"], "error" in one) for one in outcome.events()] == [
+        ("nothing", True), (ids[0], False), ("nowhere", True), (ids[1], False),
+    ]  # fmt: skip
+    told = [line.split(":")[1] for line in outcome.err.splitlines()]
+    assert told == [" recurring run nothing", " recurring run nowhere"]
+    left = [one["status"] for one in server.recurring_runs.values()]
+    assert left == {"disable": ["DISABLED"] * 2, "enable": ["ENABLED"] * 2, "delete": []}[action]
+
+
 def test_a_schedule_by_interval_over_more_than_one_run(drive: Driver, server: FakeKubeflow, tmp_path: Path) -> None:
     words = [*dataset(tmp_path, 3), "--max_jobs_per_run", "1", "--disabled", "--json"]
     made = drive("schedule", "create", "--name", "six-hourly", "--every", "6h", *words)
