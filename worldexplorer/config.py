@@ -342,8 +342,8 @@ class FullEngineConfig:
     """The type SEVA computes in. bfloat16 has a wider range and is less exact; float32 is slow, takes twice the memory
     and is for comparisons."""
     no_compile: bool = setting(False, group=_FULL_ENGINE)
-    """Do not compile SEVA's decoder of pictures, nor its network where that has no kernels of its own: a first job
-    starts sooner, all others take longer."""
+    """Do not compile SEVA where it has no kernels of its own, which is with --precision float32 and on GPUs before
+    Ampere: a first job starts sooner, all others take longer. Elsewhere this changes nothing."""
     steps: int | None = setting(None, group=_FULL_ENGINE, kind=int, metavar="N")
     """Steps of SEVA's samplings in stages 1 and 2, 1 to 1000. Without it the published 50. Fewer are faster and change
     the frames."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from worldexplorer.errors import UserError
-from worldexplorer.models.seva.memory import GIB, Placement, choose_placement, least_gib, wanted_gib
+from worldexplorer.models.seva.memory import Placement, choose_placement, least_gib, wanted_gib
+from worldexplorer.units import GIB
 
 PIXELS = 576 * 576
 

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 
 from worldexplorer.errors import UserError
 from worldexplorer.models.seva.config import TRAINED_FRAMES
+from worldexplorer.units import GIB
 
-GIB = 2**30
 PUBLISHED_PIXELS = 576 * 576
 """Of a picture."""
 FEWER_FRAMES = "--num_seva_frames 8 or 16"

@@ -39,12 +39,14 @@ from worldexplorer.models.seva.checkpoint import load_network
 from worldexplorer.models.seva.config import LATENT_CHANNELS, LATENT_SCALE, TRAINED_FRAMES
 from worldexplorer.models.seva.eight_bit import EightBitOperations, require_eight_bit_units
 from worldexplorer.models.seva.guidance import guidance_scales
-from worldexplorer.models.seva.memory import GIB, PUBLISHED_PIXELS, Placement, choose_placement, least_gib
+from worldexplorer.models.seva.memory import PUBLISHED_PIXELS, Placement, choose_placement, least_gib
+from worldexplorer.models.seva.operations import Operations
 from worldexplorer.models.seva.pictures import load_codec, load_image_tower
 from worldexplorer.models.seva.sampler import Conditions, SamplingPlan, Step, sample, take_step
 from worldexplorer.models.seva.settings import SevaSettings
 from worldexplorer.models.weights import cache_folder
 from worldexplorer.progress import Progress, part
+from worldexplorer.units import GIB
 
 _DEEPEST = 8
 """Latent pixels to one at the deepest level: pictures are multiples of 64 pixels each way."""
@@ -109,8 +111,13 @@ class SevaModel:
         self._network = load_network(files.network, None, self.device, self._kind)
         self._encoder_home = self.device if self.placement.resident else torch.device("cpu")
         encoder_kind = torch.bfloat16 if on_gpu and self._kind != torch.float32 else torch.float32
-        compiled = self.settings.compile and on_gpu
-        self._codec = load_codec(files.codec, self._encoder_home, encoder_kind, compiled=compiled)
+        self._codec = load_codec(
+            files.codec,
+            self._encoder_home,
+            encoder_kind,
+            operations=_fused_operations(packages=False) if self._own_kernels else None,
+            compiled=self.settings.compile and on_gpu and not self._own_kernels,
+        )
         self._tower = load_image_tower(files.tower, self._encoder_home, encoder_kind)
         self._step = self._make_step()
         self.load_seconds = time.perf_counter() - start
@@ -266,6 +273,12 @@ class SevaModel:
             most = TRAINED_FRAMES  # a sampling of more is refused when it comes: not every run gets to one
         return choose_placement(free, most, PUBLISHED_PIXELS, self._kind.itemsize)
 
+    @property
+    def _own_kernels(self) -> bool:
+        """Whether this GPU, this precision and the settings have kernels of our own."""
+        half = self.device.type == "cuda" and self._kind != torch.float32
+        return half and self.settings.fused and torch.cuda.get_device_capability(self.device) >= _HALF_KERNELS_FROM
+
     def _make_step(self) -> Step:
         """The fastest way to take a step here."""
         if self.settings.fp8:
@@ -279,12 +292,10 @@ class SevaModel:
             )
         if self.settings.needs_compiler:
             require_compiler("SEVA")
-        able = torch.cuda.get_device_capability(self.device) >= _HALF_KERNELS_FROM
-        if self.settings.fused and able and self._kind != torch.float32:
-            from worldexplorer.models.seva.fused import FusedOperations
+        if self._own_kernels:
             from worldexplorer.models.seva.fused_eight_bit import FusedEightBitOperations
 
-            self._network.operations = FusedEightBitOperations() if self.settings.fp8 else FusedOperations()
+            self._network.operations = FusedEightBitOperations() if self.settings.fp8 else _fused_operations()
         elif self.settings.compile:
             step = torch.compile(take_step)
         if self.settings.record and self.placement.recorded:
@@ -313,6 +324,13 @@ def load_on(device: str, files: SevaFiles, settings: SevaSettings) -> SevaModel:
     if place.type == "cuda":
         torch.cuda.set_device(place)
     return SevaModel(files, settings, place)
+
+
+def _fused_operations(*, packages: bool = True) -> Operations:
+    """Kernels of our own, which are imported on a CUDA GPU only."""
+    from worldexplorer.models.seva.fused import FusedOperations
+
+    return FusedOperations(packages=packages)
 
 
 def starting_noise(seed: int, shape: Sequence[int]) -> Tensor:

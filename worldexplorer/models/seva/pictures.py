@@ -19,6 +19,8 @@ from transformers import CLIPVisionModelWithProjection
 from transformers.utils.logging import disable_progress_bar
 
 from worldexplorer.errors import UserError
+from worldexplorer.models.seva.codec_blocks import use_operations
+from worldexplorer.models.seva.operations import Operations
 
 _LATENT_FACTOR = 0.18215
 _CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -93,10 +95,27 @@ class ImageTower:
         return embedded.float()
 
 
-def load_codec(folder: Path, device: torch.device, kind: torch.dtype, *, compiled: bool = False) -> Codec:
-    """The autoencoder of a folder with `config.json` and its weights."""
+def load_codec(
+    folder: Path,
+    device: torch.device,
+    kind: torch.dtype,
+    *,
+    operations: Operations | None = None,
+    compiled: bool = False,
+) -> Codec:
+    """The autoencoder of a folder with `config.json` and its weights.
+
+    Args:
+        folder: its files.
+        device: where it is put.
+        kind: what it computes in.
+        operations: what its blocks are made of; the package's own blocks unless given.
+        compiled: see :class:`Codec`.
+    """
     model = _load(AutoencoderKL, folder, device, torch_dtype=kind)
-    return Codec(model.to(memory_format=torch.channels_last) if device.type == "cuda" else model, compiled=compiled)
+    if operations is not None:
+        use_operations(model, operations)
+    return Codec(model.to(memory_format=torch.channels_last), compiled=compiled)
 
 
 def load_image_tower(folder: Path, device: torch.device, kind: torch.dtype) -> ImageTower:

@@ -22,7 +22,7 @@ class SevaSettings:
 
     Attributes:
         precision: type the network computes in. float32 also keeps to plain torch.
-        compile: torch.compile the decoder of pictures, and the network where it has no kernels of our own.
+        compile: torch.compile the network and the decoder of pictures where there are no kernels of our own.
         record: replay a step as a CUDA graph.
         fused: use kernels of our own on CUDA GPUs; off for plain torch.
         most_frames: of one sampling, for which there must be memory.
