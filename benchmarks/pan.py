@@ -25,7 +25,7 @@ from PIL import Image
 from random_seva import TINY, random_network, save_random_weights
 
 from worldexplorer.config import BatchConfig, RunConfig, ScaffoldConfig
-from worldexplorer.context import StageContext
+from worldexplorer.context import Outcome, StageContext
 from worldexplorer.dataset import Job
 from worldexplorer.dataset.job import ExpansionOverrides, ScaffoldOverrides
 from worldexplorer.engine import Images, NovelViewRequest
@@ -67,6 +67,9 @@ class _OneModel(FullEngine):
 
     def novel_views(self) -> _OneModel:
         return self
+
+    def sample(self, requests: Sequence[NovelViewRequest], progress: Progress) -> list[Images]:
+        return [frames for _, frames in self.sample_each(requests, progress)]
 
     def sample_each(self, requests: Sequence[NovelViewRequest], progress: Progress) -> Iterator[tuple[int, Images]]:
         for number, request in enumerate(requests):
@@ -131,6 +134,7 @@ class PanBench:
             )
             with self._peak() as found:
                 outcome = produce_scaffold(context)
+        assert isinstance(outcome, Outcome), "single_image asks nobody"
         return found, engine.seconds, outcome.metrics["samplings"]
 
 

@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def _sample(index: int) -> dict[str, object]:
-    return photo_sample(index) | {"photorealistic": {"path": PHOTO}}
+    return {**photo_sample(index), "photorealistic": {"path": PHOTO}}
 
 
 def _copy_job(bench: Workbench, index: int) -> None:

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from pan import random_seva
 
-from worldexplorer.engine import Images, NovelViewRequest, Views, World
+from worldexplorer.engine import PUBLISHED_STEPS, Images, NovelViewRequest, Views, World
 from worldexplorer.geometry.cameras import normalised_intrinsics
 from worldexplorer.models.engine import FullEngine
 from worldexplorer.models.seva import model as seva_model
@@ -39,7 +39,6 @@ from worldexplorer.scaffold.poses import scaffold_poses
 from worldexplorer.trajectory.films import write_walk
 from worldexplorer.trajectory.generate import ShotGenerator, planned_samplings
 from worldexplorer.trajectory.paths import published_trajectories
-from worldexplorer.trajectory.sampling_requests import STEPS
 from worldexplorer.trajectory.scene_work import SceneWork
 from worldexplorer.trajectory.walks import Walk, scene_walks
 from worldexplorer.trajectory.writing import BackgroundWriter
@@ -205,7 +204,7 @@ class Bench:
 
     def few_steps(self) -> dict[str, Any]:
         """One trajectory with half of the steps, of second order."""
-        return self.measure(self._walks("in")[:1], {}, steps=STEPS // 2, multistep=True)
+        return self.measure(self._walks("in")[:1], {}, steps=PUBLISHED_STEPS // 2, multistep=True)
 
     def shorter_chunks(self) -> dict[str, Any]:
         """The beginning of a long trajectory, whose second pass is filled to two thirds, without padding."""
@@ -329,7 +328,7 @@ def main() -> None:
         tell("the first three trajectories", row)
         if arguments.steps is not None:
             row = bench.all_steps()
-            tell(f"one trajectory with {STEPS} steps", row)
+            tell(f"one trajectory with {PUBLISHED_STEPS} steps", row)
         first, second = row["s a sampling, first passes"], row["s a sampling, second passes"]
         tell("a scene, the published way", scene_minutes(first, second))
         tell("with --anchors 9", scene_minutes(first, second, 9))
