@@ -141,6 +141,17 @@ def test_where_all_earlier_ones_were_cut_the_views_are_all_there_is() -> None:
     assert plan_first_pass(walks()[3], memory, LIMIT) == [FirstPassChunk((), (), tuple(range(13)))]
 
 
+@pytest.mark.parametrize("remembered", range(1, 8))
+def test_fewer_remembered_than_asked_for_leave_room_for_new_anchors(remembered: int) -> None:
+    """Of the 13 places beside the views; the second trajectory of a view, so nobody is refused."""
+    memory = Memory()
+    memory.remember(walks()[0], 2 + remembered)
+    first, *_ = plan_first_pass(walks()[1], memory, LIMIT)
+    given = min(remembered, 5)
+    assert [frame.anchor for frame in first.memory] == list(range(2, 2 + given))
+    assert (first.anchors, first.new) == ((), tuple(range(13 - given)))
+
+
 def test_an_engine_without_a_limit_makes_all_from_the_views() -> None:
     scene = walks(frames=4)
     memory = Memory()

@@ -31,6 +31,7 @@ from worldexplorer.engine import Engine
 from worldexplorer.errors import UsageError
 from worldexplorer.photo import check_header
 from worldexplorer.records import InputEntry
+from worldexplorer.scaffold.acceptance import DEFAULT_OVERLAP_DB
 from worldexplorer.scaffold.hybrid import METHOD as HYBRID
 from worldexplorer.scaffold.hybrid import single_image_hybrid_views
 from worldexplorer.scaffold.poses import DEFAULT_PRIOR, canonical_prior, prior_warning
@@ -46,7 +47,10 @@ PROVIDED = "provided"
 
 @dataclass(frozen=True)
 class ScaffoldSettings:
-    """What a job's scaffold depends on besides its photo and the engine; None where the method does not use it."""
+    """What a job's scaffold depends on besides its photo and the engine.
+
+    None is what the method does not use, or leaves as it is without a flag (`growth`, `overlap_psnr`).
+    """
 
     method: str
     traj_prior: str | None = None
@@ -91,7 +95,7 @@ def _photo_settings(job: Job, run: RunConfig, engine: Engine) -> ScaffoldSetting
         num_frames=config.num_seva_frames,
         cfg=config.cfg,
         growth=config.pan_growth if config.pan_growth != PAN_GROWTHS[0] else None,
-        overlap_psnr=config.overlap_psnr,
+        overlap_psnr=config.overlap_psnr if config.overlap_psnr != DEFAULT_OVERLAP_DB else None,
         sampling_frames=engine.defaults.sampling_frames,
         joint_frames=engine.defaults.joint_frames,
         hfov=config.hfov,

@@ -34,7 +34,11 @@ if TYPE_CHECKING:
     from worldexplorer.trajectory.walks import Walk
 
 VOTED = 5
-"""Frames a sampling is given besides the scaffold views, where so many can be had."""
+"""Frames a sampling is given besides the scaffold views, where so many can be had.
+
+Published are five where at least five are remembered, and else a third of the thirteen places beside the views, rounded
+up, which is five again. So five are asked for whatever is remembered; what is not found are places for new anchors.
+"""
 NEAREST = 5
 """Frames that each new anchor names."""
 OPPOSITE = (3, 4, 5)

@@ -20,7 +20,7 @@ from worldexplorer.engine import Engine
 from worldexplorer.errors import UsageError
 from worldexplorer.geometry.transforms import TRANSFORMS_NAME
 from worldexplorer.trajectory.own_paths import load_trajectories, trajectories_folder
-from worldexplorer.trajectory.paths import Trajectory, parse_trajectory_order, published_trajectories
+from worldexplorer.trajectory.paths import ANCHOR_COUNT, Trajectory, parse_trajectory_order, published_trajectories
 
 _LEAST_VGGT_IMAGES = 4
 _RECORDED_IF_CHOSEN = ("anchors", "models")
@@ -79,7 +79,7 @@ def _anchors(config: TrajectoryConfig, engine: Engine) -> int | None:
             where="--anchors",
             remedy="leave it out, or take --engine full",
         )
-    return config.anchors
+    return config.anchors if config.anchors != ANCHOR_COUNT else None
 
 
 def fewer_images(settings: TrajectorySettings) -> tuple[TrajectorySettings, str] | None:
