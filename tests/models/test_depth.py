@@ -18,9 +18,9 @@ from worldexplorer.engine import DepthModel
 from worldexplorer.errors import DefectError, OutOfMemoryError, UserError
 from worldexplorer.models import depth as depth_module
 from worldexplorer.models.depth import DepthAnythingModel
-from worldexplorer.models.geometry_models import GIB
 from worldexplorer.models.residents import Residents
 from worldexplorer.trajectory.collision import clearance_threshold
+from worldexplorer.units import GIB
 
 CPU = torch.device("cpu")
 

@@ -62,11 +62,9 @@ def test_they_look_with_the_weights_of_the_named_folder(tmp_path: Path, monkeypa
     assert np.isfinite(maps.points).all()
 
 
-def test_the_check_names_packages_memory_and_weights(tmp_path: Path, monkeypatch: Any) -> None:
+def test_the_check_names_packages_memory_and_weights(tmp_path: Path, monkeypatch: Any, gpu_seen: Any) -> None:
     monkeypatch.setenv("WORLDEXPLORER_WEIGHTS", str(tmp_path))
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (2**30, 2 * 2**30))
-    monkeypatch.setattr(module, "equal_gpus", lambda limit: {})
+    gpu_seen(1)
     tiny_vggt.pretend_installed(monkeypatch)
     plain = module.importlib.util.find_spec
     monkeypatch.setattr(

@@ -12,7 +12,6 @@ from worldexplorer.errors import UsageError, UserError
 from worldexplorer.models.geometry_models import (
     DEPTH,
     GEOMETRY,
-    GIB,
     SHARED_FRAMES,
     depth_model,
     fewer_together,
@@ -23,6 +22,7 @@ from worldexplorer.models.geometry_models import (
 )
 from worldexplorer.models.picture_models import TextSettings, needed_weights, text_settings
 from worldexplorer.models.weights import weight_sets
+from worldexplorer.units import GIB
 
 VGGT = GEOMETRY["vggt"]
 

@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import logging
+import sys
+from pathlib import Path
 
 import pytest
 
-from worldexplorer.errors import UsageError
-from worldexplorer.models.gpus import equal_gpus, visible_gpus
+from worldexplorer.errors import UsageError, UserError
+from worldexplorer.models import gpus as module
+from worldexplorer.models.engine import FullEngine
+from worldexplorer.models.gpus import Sight, equal_gpus, look_at_gpus, visible_gpus
 
 torch = pytest.importorskip("torch")
+
+TORCH = """
+__version__ = "9.9"
+
+class cuda:
+    is_available = staticmethod(lambda: True)
+    device_count = staticmethod(lambda: 2)
+    get_device_name = staticmethod(lambda number: ("NVIDIA H200", "NVIDIA L4")[number])
+    get_device_capability = staticmethod(lambda number: (9, 0))
+    mem_get_info = staticmethod(lambda number: (7 * 2**30, 8 * 2**30))
+"""
+"""Stands for torch in a process that looks at GPUs."""
 
 
 @pytest.fixture
@@ -18,6 +34,7 @@ def kinds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
     monkeypatch.setattr(torch.cuda, "device_count", lambda: len(found))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: found[number])
+    monkeypatch.setattr(module, "look_at_gpus", lambda: Sight("9.9", tuple(found), (9, 0), 2**30))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     return found
 
@@ -79,3 +96,49 @@ def test_more_than_there_are_is_refused(kinds: list[str]) -> None:
 
 def test_no_gpu_is_no_error(kinds: list[str]) -> None:
     assert equal_gpus(None) == {}
+
+
+@pytest.fixture
+def other_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A torch that other processes load; this one may ask its own for no GPU."""
+    file = tmp_path / "torch.py"
+    file.write_text(TORCH)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("is_available", "device_count", "mem_get_info", "get_device_name", "get_device_capability"):
+        monkeypatch.setattr(torch.cuda, name, lambda *_: pytest.fail("this process would hold a context"))
+    return file
+
+
+def test_whoever_only_looks_gets_no_context(other_torch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the process does that plans a run, checks it and shares the GPUs among workers."""
+    assert look_at_gpus() == Sight("9.9", ("NVIDIA H200", "NVIDIA L4"), (9, 0), 7 * 2**30)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,2")
+    assert visible_gpus(None) == ("4",)
+    missing = FullEngine(gpus=2).check([2], "single_image", "pan-in-place")
+    assert any("7.0 GiB are free" in line for line in missing)
+    assert any("CUDA shows 1 (cuda:0 NVIDIA H200, cuda:1 NVIDIA L4)" in line for line in missing)
+
+
+def test_an_engine_looks_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = []
+    monkeypatch.setattr("worldexplorer.models.engine.look_at_gpus", lambda: looks.append(1) or Sight("9.9"))
+    engine = FullEngine()
+    for stage in (1, 2, 3):
+        assert "torch 9.9 finds none here" in " ".join(engine.check([stage], "single_image", "pan-in-place"))
+    assert looks == [1]
+
+
+def test_a_torch_that_cannot_look_is_a_missing_thing(other_torch: Path) -> None:
+    other_torch.write_text("raise OSError('libcudart.so.13 is not there')")
+    with pytest.raises(UserError, match=r"libcudart.so.13 is not there .*a build of torch that fits the driver"):
+        look_at_gpus()
+    (line,) = [line for line in FullEngine().check([3], "single_image", "orbit") if "GPU" in line]
+    assert f"libcudart.so.13 is not there ({sys.executable}): end other programs" in line
+
+
+def test_what_the_driver_says_is_passed_on(other_torch: Path, caplog: pytest.LogCaptureFixture) -> None:
+    warning = "import warnings; warnings.warn('The NVIDIA driver on your system is too old')"
+    other_torch.write_text(TORCH.replace("lambda: True", "lambda: False") + warning)
+    with caplog.at_level(logging.WARNING):
+        assert look_at_gpus().names == ()
+    assert "driver on your system is too old" in caplog.text

@@ -8,7 +8,6 @@ from worldexplorer.cli.arguments import parse_run
 from worldexplorer.config import ScaffoldConfig
 from worldexplorer.errors import UsageError, UserError
 from worldexplorer.models.picture_models import (
-    GIB,
     INPAINT,
     TEXT_TO_IMAGE,
     PictureModel,
@@ -24,6 +23,7 @@ from worldexplorer.models.picture_models import (
 from worldexplorer.models.residents import Residents
 from worldexplorer.models.weights import weight_sets
 from worldexplorer.scaffold.variants import takes_guidance
+from worldexplorer.units import GIB
 
 ALL = [*TEXT_TO_IMAGE.values(), *INPAINT.values()]
 

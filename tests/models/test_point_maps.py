@@ -15,10 +15,11 @@ from worldexplorer.engine import Views
 from worldexplorer.errors import DefectError, OutOfMemoryError, UserError
 from worldexplorer.geometry.cameras import camera_rays, normalised_intrinsics, opengl_to_opencv, pose, yaw_matrix
 from worldexplorer.geometry.similarity import Similarity
-from worldexplorer.models.geometry_models import GEOMETRY, GIB, FrameModel
+from worldexplorer.models.geometry_models import GEOMETRY, FrameModel
 from worldexplorer.models.point_maps import PointMapModel, Seen, unproject
 from worldexplorer.models.residents import Residents
 from worldexplorer.trajectory.alignment import align
+from worldexplorer.units import GIB
 
 CPU = torch.device("cpu")
 FACTS = GEOMETRY["vggt"]

@@ -47,22 +47,22 @@ def test_several_gpus_make_a_fleet(tmp_path, monkeypatch) -> None:
             assert np.array_equal(frames[:2], request(seed=seed).images[:2])
 
 
-def test_more_gpus_than_there_are_is_a_missing_thing(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: "NVIDIA H200")
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (79 * 2**30, 80 * 2**30))
+def test_more_gpus_than_there_are_is_a_missing_thing(gpu_seen) -> None:
+    gpu_seen(79, names=("NVIDIA H200",))
     missing = FullEngine(gpus=4).check([1], "single_image", "pan-in-place")
-    assert missing[0] == "4 GPUs of one kind are asked for, and CUDA shows 1 (cuda:0 NVIDIA H200)"
+    assert missing[0] == (
+        "4 GPUs of one kind are asked for, and CUDA shows 1 (cuda:0 NVIDIA H200) (--gpus): give a number up to 1, or "
+        "leave it out; CUDA_VISIBLE_DEVICES says which GPUs CUDA shows"
+    )
 
 
 def test_how_many_gpus_changes_no_fingerprint() -> None:
     assert FullEngine(gpus=2).describe() == FullEngine().describe()
 
 
-def test_the_check_names_gpu_and_weights(tmp_path, monkeypatch) -> None:
+def test_the_check_names_gpu_and_weights(tmp_path, monkeypatch, gpu_seen) -> None:
     monkeypatch.setenv("WORLDEXPLORER_WEIGHTS", str(tmp_path))
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    gpu_seen(0, names=())
     missing = FullEngine().check([1], "single_image", "pan-in-place")
     assert "SEVA needs a CUDA GPU" in missing[0]
     assert [text.split(":")[0] for text in missing[1:]] == [
@@ -72,20 +72,20 @@ def test_the_check_names_gpu_and_weights(tmp_path, monkeypatch) -> None:
     ]
 
 
-def test_the_check_is_empty_where_all_is_there(tmp_path, monkeypatch) -> None:
+def test_the_check_is_empty_where_all_is_there(tmp_path, monkeypatch, gpu_seen) -> None:
     save_tiny_weights(tmp_path)
     (tmp_path / "seva-clip" / "config.json").touch()
     monkeypatch.setenv("WORLDEXPLORER_WEIGHTS", str(tmp_path))
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (79 * 2**30, 80 * 2**30))
+    gpu_seen(79)
     assert FullEngine().check([1], "single_image", "pan-in-place") == []
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (3 * 2**30, 8 * 2**30))
-    assert "too little GPU memory" in FullEngine().check([1], "single_image", "pan-in-place")[0]
+    gpu_seen(3)
+    (missing,) = FullEngine().check([1], "single_image", "pan-in-place")
+    assert missing.startswith("too little GPU memory for SEVA: 3.0 GiB are free")
+    assert "end other programs on this GPU" in missing
 
 
-def test_the_check_counts_the_frames_of_the_run(monkeypatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (8 * 2**30, 10 * 2**30))
+def test_the_check_counts_the_frames_of_the_run(gpu_seen) -> None:
+    gpu_seen(8)
 
     def complaints(stages: tuple[int, ...], frames: int, method: str = "single_image") -> str:
         config = ScaffoldConfig(num_seva_frames=frames, scaffold_method=method)
@@ -100,11 +100,8 @@ def test_the_check_counts_the_frames_of_the_run(monkeypatch) -> None:
 
 
 @pytest.mark.parametrize(("capability", "named"), [((8, 6), True), ((9, 0), False)])
-def test_the_check_knows_which_gpus_multiply_eight_bit_numbers(monkeypatch, capability, named) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (79 * 2**30, 80 * 2**30))
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: capability)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "a card")
+def test_the_check_knows_which_gpus_multiply_eight_bit_numbers(gpu_seen, capability, named) -> None:
+    gpu_seen(79, capability=capability)
     missing = FullEngine(SevaSettings(fp8=True)).check([1], "single_image", "pan-in-place")
     assert any("cannot multiply eight-bit numbers" in text for text in missing) is named
 
@@ -129,10 +126,8 @@ def test_others_leave_until_all_of_seva_fits_in_its_precision(monkeypatch, preci
         (SevaSettings(precision="float32", compile=False), False),
     ],
 )
-def test_the_check_wants_a_compiler_where_something_is_compiled(monkeypatch, settings, named) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (79 * 2**30, 80 * 2**30))
-    monkeypatch.setattr(module, "equal_gpus", lambda limit: {})
+def test_the_check_wants_a_compiler_where_something_is_compiled(monkeypatch, gpu_seen, settings, named) -> None:
+    gpu_seen(79)
     monkeypatch.setattr("shutil.which", lambda name: None)
     missing = FullEngine(settings).check([1], "single_image", "pan-in-place")
     assert any("need a C compiler" in text for text in missing) is named

@@ -198,20 +198,19 @@ class TestEngine:
         )
         assert engine.prompt_scorer().score(filled[None], ["a harbour"], silent).shape == (1, 1)
 
-    def test_the_check_names_models_gpu_memory_and_weights(self, tmp_path: Path, monkeypatch) -> None:
+    def test_the_check_names_models_gpu_memory_and_weights(self, tmp_path: Path, monkeypatch, gpu_seen) -> None:
         monkeypatch.setenv("WORLDEXPLORER_WEIGHTS", str(tmp_path))
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        gpu_seen(0, names=())
         missing = FullEngine().check([1], "scaffold_gen", "pan-in-place")
         assert missing[0].startswith("FLUX.1-dev and Stable Diffusion 2 inpainting need a CUDA GPU")
         roles = ["views from text", "inpainting", "scores of the corner views"]
         assert [line.split(":")[0] for line in missing[1:]] == roles
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (12 * 2**30, 12 * 2**30))
+        gpu_seen(12)
         missing = FullEngine().check([1], "scaffold_gen", "pan-in-place")
         assert missing[0].startswith("too little GPU memory for FLUX.1-dev: 12.0 GiB are free, 2")
+        assert "--text_to_image flux2-klein" in missing[0]
         assert not any("too little" in line for line in missing[1:])
 
-    def test_the_check_is_empty_where_all_is_there(self, monkeypatch) -> None:
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (79 * 2**30, 80 * 2**30))
+    def test_the_check_is_empty_where_all_is_there(self, gpu_seen) -> None:
+        gpu_seen(79)
         assert FullEngine().check([1], "scaffold_gen", "pan-in-place") == []

@@ -13,8 +13,6 @@ Example:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,11 +23,12 @@ from transformers import DepthAnythingForDepthEstimation
 
 from worldexplorer.engine import Images, Views, World
 from worldexplorer.errors import DefectError, OutOfMemoryError, UserError
+from worldexplorer.models.frame_network import FrameNetwork
 from worldexplorer.models.frame_pixels import network_pixels
-from worldexplorer.models.geometry_models import GIB, FrameModel
 from worldexplorer.models.gpus import first_gpu
 from worldexplorer.models.pipelines import loading_errors
-from worldexplorer.models.residents import Residents, free_gpu_bytes
+from worldexplorer.models.residents import free_gpu_bytes
+from worldexplorer.units import GIB
 
 _MOST_TOGETHER = 16
 """A trajectory's thirteen anchors are looked at in one go."""
@@ -37,28 +36,11 @@ _MOST_TOGETHER = 16
 _log = logging.getLogger(__name__)
 
 
-class DepthAnythingModel:
-    """A model of :class:`worldexplorer.engine.DepthModel`.
+class DepthAnythingModel(FrameNetwork):
+    """A model of :class:`worldexplorer.engine.DepthModel`; made as every :class:`FrameNetwork`."""
 
-    Args:
-        model: which one.
-        folder: answers with where its files are, downloading them where needed.
-        residents: who else is on the GPU.
-        device: to compute on; the current CUDA GPU unless given.
-    """
-
-    def __init__(
-        self,
-        model: FrameModel,
-        folder: Callable[[], Path],
-        residents: Residents,
-        device: torch.device | None = None,
-    ) -> None:
-        self.model = model
-        self._folder = folder
-        self._residents = residents
-        self._device = device
-        self._most = _MOST_TOGETHER
+    role = "depth"
+    _most = _MOST_TOGETHER
 
     def depth(self, views: Views, world: World | None, translation_scaling_factor: float) -> NDArray[np.float32]:
         """See DepthModel.
@@ -92,10 +74,6 @@ class DepthAnythingModel:
     def _network(self, device: torch.device) -> Any:
         return self._residents.get(self._key, int(self.model.least_gib * GIB), lambda: self._load(device))
 
-    @property
-    def _key(self) -> str:
-        return f"depth {self.model.name}"
-
     def _load(self, device: torch.device) -> Any:
         folder = self._folder()
         kind = torch.float16 if device.type == "cuda" else torch.float32
@@ -118,8 +96,7 @@ class DepthAnythingModel:
 
     def _make_smaller(self, together: int, message: str) -> None:
         """Free memory for another try; OutOfMemoryError where there is nothing left to free."""
-        if self._residents.keep_only(self._key):
-            _log.warning("%s ran out of GPU memory (%s): the other networks leave the GPU", self.model.title, message)
+        if self._others_left(message):
             return
         if together == 1:
             raise OutOfMemoryError(

@@ -33,10 +33,9 @@ from worldexplorer.engine import (
 from worldexplorer.errors import UserError
 from worldexplorer.models.compilers import require_compiler
 from worldexplorer.models.geometry_models import FrameModel, depth_model, geometry_model, require_room
-from worldexplorer.models.gpus import equal_gpus
+from worldexplorer.models.gpus import Sight, equal_gpus, look_at_gpus
 from worldexplorer.models.licences import commercial_refusals, require_permitted
 from worldexplorer.models.picture_models import (
-    GIB,
     INPAINT,
     JOINT_FRAMES,
     PROMPT_SCORE_WEIGHTS,
@@ -62,6 +61,7 @@ from worldexplorer.models.splat_trainers import described_training, make_trainer
 from worldexplorer.models.splatting.settings import SMALLER_TRAININGS
 from worldexplorer.models.weights import local_files, local_folder, weight_sets, what_is_missing
 from worldexplorer.progress import Progress
+from worldexplorer.units import GIB
 
 _PACKAGES = {
     "torch": "torch",
@@ -117,6 +117,7 @@ class FullEngine:
         self.defaults = replace(self.defaults, splat_training=described_training(self._splat))
         self._residents = Residents()
         self._makers: dict[tuple[str, str], Any] = {}
+        self._sight: Sight | None = None
 
     def describe(self) -> dict[str, Any]:
         """The weights with their revisions and checksums, the precision, and what is set that changes results."""
@@ -135,7 +136,11 @@ class FullEngine:
         return facts | ({"shortcuts": shortcuts} if (shortcuts := self._seva.shortcuts()) else {})
 
     def check(self, stages: Sequence[int], scaffold_method: str, traj_prior: str) -> list[str]:
-        """Packages, GPU, memory and weights that are missing."""
+        """Packages, GPU, memory and weights that are missing.
+
+        Whoever checks need not be who computes, and holds no GPU memory afterwards (:func:`look_at_gpus`); the GPUs are
+        looked at once.
+        """
         weights = needed_weights(stages, scaffold_method, self._text)
         missing = commercial_refusals(weights) if self._text.commercial else []
         missing += self._missing_here(stages, scaffold_method, weights)
@@ -289,17 +294,20 @@ class FullEngine:
         self, models: Sequence[PictureModel | FrameModel], seva_frames: int, *, gsplat: bool
     ) -> Iterator[str]:
         """Of models of pictures and frames, of SEVA where it samples so many frames at once, and of gsplat."""
-        import torch
-
         names = ["SEVA"] * bool(seva_frames) + [model.title for model in models] + ["gsplat"] * gsplat
         if not names:
             return
-        if not torch.cuda.is_available():
+        try:
+            sight = self._sight = self._sight or look_at_gpus()
+        except UserError as error:
+            yield _in_one_line(error)
+            return
+        if not sight.names:
             verb = "needs" if len(names) == 1 else "need"
             listed = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
-            yield f"{listed} {verb} a CUDA GPU, and torch {torch.__version__} finds none here"
+            yield f"{listed} {verb} a CUDA GPU, and torch {sight.torch} finds none here"
             return
-        free, _ = torch.cuda.mem_get_info()
+        free = sight.free_bytes
         checks: list[Callable[[], object]] = [
             partial(require_room, model, free)
             if isinstance(model, FrameModel)
@@ -309,19 +317,24 @@ class FullEngine:
         if seva_frames:
             size = self._seva.bytes_a_value
             checks.append(partial(choose_seva_placement, free, seva_frames, PUBLISHED_PIXELS, size))
-            checks.append(partial(equal_gpus, self._gpus))
+            checks.append(partial(equal_gpus, self._gpus, sight.kinds))
             if self._seva.needs_compiler:
                 checks.append(partial(require_compiler, "SEVA"))
             if self._seva.fp8:
                 from worldexplorer.models.seva.eight_bit import require_eight_bit_units
 
-                capability, name = torch.cuda.get_device_capability(), torch.cuda.get_device_name()
-                checks.append(partial(require_eight_bit_units, capability, name))
+                checks.append(partial(require_eight_bit_units, sight.capability, sight.names[0]))
         for check in checks:
             try:
                 check()
             except UserError as error:
-                yield error.what
+                yield _in_one_line(error)
+
+
+def _in_one_line(error: UserError) -> str:
+    """An error among others that are told together: what, where and what to do."""
+    place = f" ({error.where})" if error.where else ""
+    return f"{error.what}{place}" + (f": {error.remedy}" if error.remedy else "")
 
 
 def _published(models: Mapping[str, PictureModel], chosen: str, steps: int | None) -> dict[str, dict[str, Any]]:

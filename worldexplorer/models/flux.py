@@ -10,46 +10,23 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
-import torch
 from diffusers import Flux2KleinPipeline, FluxPipeline
 
 from worldexplorer.engine import Picture, TextToImageRequest
-from worldexplorer.models.picture_models import TEXT_TO_IMAGE, named_model
-from worldexplorer.models.pipelines import Inputs, PictureMaker, require_size
-from worldexplorer.models.residents import Residents
+from worldexplorer.models.picture_models import TEXT_TO_IMAGE
+from worldexplorer.models.pipelines import Inputs, NamedPipeline, require_size
 from worldexplorer.progress import Progress
 
-_PIPELINES = {"flux1-dev": FluxPipeline, "flux2-klein": Flux2KleinPipeline}
 
+class FluxModel(NamedPipeline):
+    """A model of :class:`worldexplorer.engine.TextToImageModel`; made as every :class:`NamedPipeline`."""
 
-class FluxModel:
-    """A model of :class:`worldexplorer.engine.TextToImageModel`.
-
-    Args:
-        name: `flux1-dev` or `flux2-klein`.
-        folder: answers with where the files are, downloading them where needed.
-        residents: who else is on the GPU.
-        steps: of a picture; those that the model is published with unless given.
-        device: to compute on; the current CUDA GPU unless given.
-
-    Raises:
-        UsageError: there is no model of this name.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        folder: Callable[[], Path],
-        residents: Residents,
-        steps: int | None = None,
-        device: torch.device | None = None,
-    ) -> None:
-        self.model = named_model(TEXT_TO_IMAGE, name, "text_to_image")
-        self.steps = steps or self.model.steps
-        self.maker = PictureMaker(self.model, _PIPELINES[name], folder, residents, device)
+    role = "text_to_image"
+    models = TEXT_TO_IMAGE
+    pipelines: ClassVar = {"flux1-dev": FluxPipeline, "flux2-klein": Flux2KleinPipeline}
 
     def generate(self, requests: Sequence[TextToImageRequest], progress: Progress) -> Iterator[Picture]:
         """See TextToImageModel.

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 from worldexplorer.config import GEOMETRY_MODELS
 from worldexplorer.errors import UsageError, UserError
+from worldexplorer.units import GIB
 
-GIB = 2**30
 SHARED_FRAMES = 8
 """The first frames, which every pass looks at: the scaffold's views, which see all around."""
 _LEAST_OWN_FRAMES = 4
@@ -101,8 +101,8 @@ GEOMETRY: Mapping[str, FrameModel] = {
     ),
 }
 DEPTH: Mapping[str, FrameModel] = {
-    "indoor": FrameModel("indoor", "Depth Anything V2 (indoor)", "depth-indoor-small", 518, 0.1, 0.3, 0.2),
-    "outdoor": FrameModel("outdoor", "Depth Anything V2 (outdoor)", "depth-outdoor-small", 518, 0.1, 0.3, 0.2),
+    "indoor": FrameModel("indoor", "Depth Anything V2 (indoor)", "depth-indoor-small", 518, 0.1, 0.3, 0.1),
+    "outdoor": FrameModel("outdoor", "Depth Anything V2 (outdoor)", "depth-outdoor-small", 518, 0.1, 0.3, 0.1),
 }
 assert tuple(GEOMETRY) == GEOMETRY_MODELS
 

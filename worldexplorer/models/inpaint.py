@@ -14,57 +14,35 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import takewhile
-from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
-import torch
 from diffusers import Flux2KleinInpaintPipeline, FluxFillPipeline, StableDiffusionInpaintPipeline
 from PIL import Image
 from scipy import ndimage
 
 from worldexplorer.engine import InpaintRequest, Picture
-from worldexplorer.models.picture_models import INPAINT, named_model
-from worldexplorer.models.pipelines import Inputs, PictureMaker, require_size
-from worldexplorer.models.residents import Residents
+from worldexplorer.models.picture_models import INPAINT
+from worldexplorer.models.pipelines import Inputs, NamedPipeline, require_size
 from worldexplorer.progress import Progress
 
-_PIPELINES = {
-    "sd2-inpainting": StableDiffusionInpaintPipeline,
-    "flux2-klein": Flux2KleinInpaintPipeline,
-    "flux1-fill": FluxFillPipeline,
-}
 _WITH_NEGATIVE_PROMPT = frozenset({"sd2-inpainting"})
 _FULL_STRENGTH = 1.0
 """The masked part starts from noise alone."""
 
 
-class InpaintingModel:
-    """A model of :class:`worldexplorer.engine.InpaintModel`.
+class InpaintingModel(NamedPipeline):
+    """A model of :class:`worldexplorer.engine.InpaintModel`; made as every :class:`NamedPipeline`."""
 
-    Args:
-        name: `sd2-inpainting`, `flux2-klein` or `flux1-fill`.
-        folder: answers with where the files are, downloading them where needed.
-        residents: who else is on the GPU.
-        steps: of a picture; those that the model is published with unless given.
-        device: to compute on; the current CUDA GPU unless given.
-
-    Raises:
-        UsageError: there is no model of this name.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        folder: Callable[[], Path],
-        residents: Residents,
-        steps: int | None = None,
-        device: torch.device | None = None,
-    ) -> None:
-        self.model = named_model(INPAINT, name, "inpaint")
-        self.steps = steps or self.model.steps
-        self.maker = PictureMaker(self.model, _PIPELINES[name], folder, residents, device)
+    role = "inpaint"
+    models = INPAINT
+    pipelines: ClassVar = {
+        "sd2-inpainting": StableDiffusionInpaintPipeline,
+        "flux2-klein": Flux2KleinInpaintPipeline,
+        "flux1-fill": FluxFillPipeline,
+    }
 
     def inpaint(self, requests: Sequence[InpaintRequest], progress: Progress) -> Iterator[Picture]:
         """See InpaintModel.

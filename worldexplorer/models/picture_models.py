@@ -17,8 +17,8 @@ from worldexplorer.config import SCAFFOLD_GEN, Precision, RunConfig
 from worldexplorer.errors import UsageError, UserError
 from worldexplorer.models.geometry_models import DEPTH, GEOMETRY, FrameModel, geometry_model
 from worldexplorer.models.seva.config import TRAINED_FRAMES
+from worldexplorer.units import GIB
 
-GIB = 2**30
 SEVA_WEIGHTS = ("seva", "seva-vae", "seva-clip")
 PROMPT_SCORE_WEIGHTS = "prompt-score"
 JOINT_FRAMES = 24

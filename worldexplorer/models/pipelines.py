@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import diffusers
 import numpy as np
@@ -32,15 +32,16 @@ from worldexplorer.engine import Picture
 from worldexplorer.errors import DefectError, OutOfMemoryError, UserError
 from worldexplorer.models.gpus import first_gpu
 from worldexplorer.models.picture_models import (
-    GIB,
     PictureModel,
     Placement,
     choose_placement,
+    named_model,
     smaller_placement,
 )
-from worldexplorer.models.residents import Residents
+from worldexplorer.models.residents import Residents, free_gpu_bytes
 from worldexplorer.pictures import is_blank
 from worldexplorer.progress import Progress
+from worldexplorer.units import GIB
 
 _log = logging.getLogger(__name__)
 
@@ -153,9 +154,9 @@ class PictureMaker:
     def _place(self, device: torch.device) -> Placement:
         if device.type != "cuda":
             return Placement(resident=True, together=self.model.together)
-        free, _ = torch.cuda.mem_get_info(device)
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return choose_placement(self.model, free + kept)
+        free = free_gpu_bytes(device)
+        assert free is not None, "there is a GPU"
+        return choose_placement(self.model, free)
 
     def _make_smaller(self, placement: Placement, message: str) -> None:
         """Free memory for another try; OutOfMemoryError where there is nothing left to free."""
@@ -220,6 +221,39 @@ class PictureMaker:
 
         with torch.inference_mode():
             yield listen
+
+
+class NamedPipeline:
+    """What models of pictures have in common: one of several by name, each with a pipeline of its own.
+
+    Args:
+        name: which one.
+        folder: answers with where the files are, downloading them where needed.
+        residents: who else is on the GPU.
+        steps: of a picture; those that the model is published with unless given.
+        device: to compute on; the current CUDA GPU unless given.
+
+    Raises:
+        UsageError: there is no model of this name.
+    """
+
+    role: ClassVar[str]
+    """The flag that names a model."""
+    models: ClassVar[Mapping[str, PictureModel]]
+    pipelines: ClassVar[Mapping[str, Any]]
+    """Classes of diffusers, by the models' names."""
+
+    def __init__(
+        self,
+        name: str,
+        folder: Callable[[], Path],
+        residents: Residents,
+        steps: int | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        self.model = named_model(self.models, name, self.role)
+        self.steps = steps or self.model.steps
+        self.maker = PictureMaker(self.model, self.pipelines[name], folder, residents, device)
 
 
 @contextmanager

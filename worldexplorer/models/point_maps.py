@@ -17,7 +17,6 @@ from __future__ import annotations
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,10 +27,12 @@ from torch import Tensor
 
 from worldexplorer.engine import PointMaps, Poses, Views, World
 from worldexplorer.errors import DefectError, OutOfMemoryError, UserError
-from worldexplorer.models.geometry_models import GIB, FrameModel, fewer_together, frames_together, plan_passes
+from worldexplorer.models.frame_network import FrameNetwork
+from worldexplorer.models.geometry_models import fewer_together, frames_together, plan_passes
 from worldexplorer.models.gpus import first_gpu
 from worldexplorer.models.pipelines import loading_errors
-from worldexplorer.models.residents import Residents, free_gpu_bytes
+from worldexplorer.models.residents import free_gpu_bytes
+from worldexplorer.units import GIB
 
 _log = logging.getLogger(__name__)
 
@@ -53,27 +54,10 @@ class Seen:
     intrinsics: Poses
 
 
-class PointMapModel(ABC):
-    """A model of :class:`worldexplorer.engine.GeometryModel` that is a network.
+class PointMapModel(FrameNetwork, ABC):
+    """A model of :class:`worldexplorer.engine.GeometryModel` that is a network; made as every :class:`FrameNetwork`."""
 
-    Args:
-        model: what it is.
-        folder: answers with where its files are, downloading them where needed.
-        residents: who else is on the GPU.
-        device: to compute on; the current CUDA GPU unless given.
-    """
-
-    def __init__(
-        self,
-        model: FrameModel,
-        folder: Callable[[], Path],
-        residents: Residents,
-        device: torch.device | None = None,
-    ) -> None:
-        self.model = model
-        self._folder = folder
-        self._residents = residents
-        self._device = device
+    role = "points"
 
     @abstractmethod
     def _load(self, folder: Path, device: torch.device) -> Any:
@@ -119,10 +103,6 @@ class PointMapModel(ABC):
         wanted = int(self.model.wanted_gib(count) * GIB)
         return self._residents.get(self._key, wanted, lambda: self._loaded(device))
 
-    @property
-    def _key(self) -> str:
-        return f"points {self.model.name}"
-
     def _loaded(self, device: torch.device) -> Any:
         if (absent := self.model.absent_packages()) is not None:
             raise UserError(
@@ -148,8 +128,7 @@ class PointMapModel(ABC):
 
     def _fewer(self, count: int, together: int, message: str) -> int:
         """How many frames to look at together after memory ran out; OutOfMemoryError at the end."""
-        if self._residents.keep_only(self._key):
-            _log.warning("%s ran out of GPU memory (%s): the other networks leave the GPU", self.model.title, message)
+        if self._others_left(message):
             return together
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

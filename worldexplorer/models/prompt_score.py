@@ -24,10 +24,10 @@ from transformers import AutoTokenizer, CLIPModel
 from worldexplorer.engine import Images, Picture
 from worldexplorer.errors import DefectError
 from worldexplorer.models.gpus import first_gpu
-from worldexplorer.models.picture_models import GIB
 from worldexplorer.models.pipelines import loading_errors
 from worldexplorer.models.residents import Residents
 from worldexplorer.progress import Progress
+from worldexplorer.units import GIB
 
 _TITLE = "CLIP for comparing pictures with words"
 _WANTED_GIB = 2.0

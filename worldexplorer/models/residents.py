@@ -7,7 +7,7 @@ out all the same while a network is loaded, all others leave and it is loaded on
 
 Example:
     >>> residents = Residents()
-    >>> pipeline = residents.get("flux1-dev", 34 * 2**30, load)
+    >>> pipeline = residents.get("flux1-dev", 34 * GIB, load)
 """
 
 from __future__ import annotations
@@ -17,23 +17,46 @@ import logging
 import sys
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from worldexplorer.errors import ErrorClass, classify
+from worldexplorer.units import GIB
+
+if TYPE_CHECKING:
+    import torch
 
 Loaded = TypeVar("Loaded")
+_ORDINARY_POOL = (0, 0)
+"""Of torch's pools the one that is nobody's own; graphs have others."""
 
 _log = logging.getLogger(__name__)
 
 
-def free_gpu_bytes() -> int | None:
-    """What is free on the current GPU, that included which torch keeps for itself; None where there is no GPU."""
+def free_gpu_bytes(device: torch.device | None = None) -> int | None:
+    """Bytes of a GPU that this process can still fill; None where there is no GPU.
+
+    What torch has kept and nobody uses is given back first, so all that the driver then has is counted, exactly. So are
+    the gaps in blocks that are used in part: this process alone can fill them, with tensors that fit, so one tensor of
+    the whole number may not. What CUDA graphs hold never counts, since every replay writes there; it comes back when
+    its graph is gone.
+
+    Args:
+        device: which GPU; the current one unless given.
+    """
     import torch
 
     if not torch.cuda.is_available():
         return None
-    free, _ = torch.cuda.mem_get_info()
-    return int(free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated())
+    torch.cuda.empty_cache()
+    free, _ = torch.cuda.mem_get_info(device)
+    number = torch.cuda.current_device() if device is None or device.index is None else device.index
+    return int(free) + sum(
+        block["size"]
+        for segment in torch.cuda.memory_snapshot()
+        if segment["device"] == number and tuple(segment["segment_pool_id"]) == _ORDINARY_POOL
+        for block in segment["blocks"]
+        if block["state"] == "inactive"
+    )
 
 
 class Residents:
@@ -86,7 +109,7 @@ class Residents:
     def _make_room(self, wanted_bytes: int) -> None:
         while self._loaded and (free := self._free()) is not None and free < wanted_bytes:
             oldest = next(iter(self._loaded))
-            _log.info("%s leaves the GPU: %.1f GiB are free, %.1f wanted", oldest, free / 2**30, wanted_bytes / 2**30)
+            _log.info("%s leaves the GPU: %.1f GiB are free, %.1f wanted", oldest, free / GIB, wanted_bytes / GIB)
             self.drop(oldest)
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from worldexplorer.errors import UserError
 from worldexplorer.models.weights import SOURCE_VARIABLE, WeightSet, cache_folder, files_here
+from worldexplorer.units import GIB, MIB
 
-_GIB = 2**30
 _SHORT = 12
 _PLACES = {True: "here", False: "not here", None: "partly here"}
 
@@ -103,7 +103,7 @@ def download_folder() -> Path:
 
 def size_text(size: int) -> str:
     """`3.1 GiB`, `12 MiB`."""
-    return f"{size / _GIB:.1f} GiB" if size >= _GIB else f"{size / 2**20:.1f} MiB"
+    return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / MIB:.1f} MiB"
 
 
 def _existing(folder: Path) -> Path:

@@ -26,6 +26,7 @@ from torch import Tensor
 from worldexplorer.engine import SplatScene, Views
 from worldexplorer.errors import DefectError
 from worldexplorer.geometry.gaussians import Gaussians
+from worldexplorer.models.residents import free_gpu_bytes
 from worldexplorer.models.splatting.checkpoint import CheckpointWriter, load_checkpoint
 from worldexplorer.models.splatting.densification import Step, strategy_of
 from worldexplorer.models.splatting.drawing import draw
@@ -41,6 +42,7 @@ from worldexplorer.models.splatting.team import Alone, Team
 from worldexplorer.models.splatting.views import split_views, training_fingerprint
 from worldexplorer.progress import Progress
 from worldexplorer.seeds import derive_seed
+from worldexplorer.units import GIB
 
 CURVE_STEP = 500
 """Images that one number of the loss curve is the mean of."""
@@ -49,7 +51,7 @@ QUALITY_INTERVAL = 1000
 _PROGRESS_STEPS = 10
 _BLOCK = 1000
 """Images whose backgrounds are drawn together."""
-_RESERVE = 6 * 2**30
+_RESERVE = 6 * GIB
 """Bytes of the GPU that training a million Gaussians is kept free for; pictures get what is left."""
 _REPORT = "keep the job's folder and report this as a defect"
 
@@ -333,5 +335,5 @@ def _passed(before: int, now: int, interval: int) -> bool:
 def _room(device: torch.device) -> int | None:
     if device.type != "cuda":
         return None
-    free, _ = torch.cuda.mem_get_info(device)
-    return max(int(free) - _RESERVE, 0)
+    free = free_gpu_bytes(device)
+    return None if free is None else max(free - _RESERVE, 0)
