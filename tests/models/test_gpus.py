@@ -35,6 +35,7 @@ def kinds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: len(found))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: found[number])
     monkeypatch.setattr(module, "look_at_gpus", lambda: Sight("9.9", tuple(found), (9, 0), 2**30))
+    monkeypatch.setattr(module, "_seen", {})
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     return found
 
@@ -104,6 +105,7 @@ def other_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file = tmp_path / "torch.py"
     file.write_text(TORCH)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(module, "_seen", {})
     for name in ("is_available", "device_count", "mem_get_info", "get_device_name", "get_device_capability"):
         monkeypatch.setattr(torch.cuda, name, lambda *_: pytest.fail("this process would hold a context"))
     return file
@@ -134,6 +136,26 @@ def test_a_torch_that_cannot_look_is_a_missing_thing(other_torch: Path) -> None:
         look_at_gpus()
     (line,) = [line for line in FullEngine().check([3], "single_image", "orbit") if "GPU" in line]
     assert f"libcudart.so.13 is not there ({sys.executable}): end other programs" in line
+
+
+def test_the_reason_comes_before_what_cuda_always_adds(other_torch: Path) -> None:
+    reason = "CUDA error: all CUDA-capable devices are busy or unavailable"
+    lines = f"{reason}\\nCompile with `TORCH_USE_CUDA_DSA` to enable device-side assertions."
+    other_torch.write_text(TORCH + f"\n    def mem_get_info(number):\n        raise RuntimeError('{lines}')\n")
+    with pytest.raises(UserError, match=f"GPUs: RuntimeError: {reason} "):
+        look_at_gpus()
+
+
+def test_a_process_that_says_nothing_is_no_answer(other_torch: Path) -> None:
+    other_torch.write_text("import os; os._exit(0)")
+    with pytest.raises(UserError, match="cannot look at this machine's GPUs: exit code 0"):
+        look_at_gpus()
+
+
+def test_which_gpus_there_are_is_looked_up_once(other_torch: Path) -> None:
+    look_at_gpus()
+    other_torch.write_text("raise OSError('looked again')")
+    assert visible_gpus(None) == ("0",)
 
 
 def test_what_the_driver_says_is_passed_on(other_torch: Path, caplog: pytest.LogCaptureFixture) -> None:

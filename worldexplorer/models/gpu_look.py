@@ -4,6 +4,8 @@ Whoever asks CUDA about memory holds a context from then on, half a GiB of a GPU
 :func:`worldexplorer.models.gpus.look_at_gpus` runs this file for processes that do not compute on a GPU themselves. It
 imports nothing of this package, so that it starts as soon as torch does.
 
+What torch raises is told as `{"error": ...}`, its first line alone: what CUDA adds to it is the same for every error.
+
 Example:
     $ python worldexplorer/models/gpu_look.py
     {"torch": "2.11.0", "names": ["NVIDIA H200"], "capability": [9, 0], "free_bytes": 149208760320}
@@ -28,5 +30,16 @@ def look() -> dict[str, Any]:
     return seen
 
 
+def main() -> int:
+    """Tell; 1 where torch cannot look."""
+    try:
+        told = look()
+    except Exception as error:  # noqa: BLE001 (whatever it is, it is told)
+        lines = str(error).strip().splitlines() or ["no reason given"]
+        told = {"error": f"{type(error).__name__}: {lines[0]}"}
+    sys.stdout.write(json.dumps(told) + "\n")
+    return int("error" in told)
+
+
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(look()) + "\n")
+    sys.exit(main())

@@ -20,7 +20,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from worldexplorer.errors import UsageError, UserError
 from worldexplorer.models import gpu_look
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _LOOK_SECONDS = 300.0
 """torch is some GB of libraries, which may come from a slow disk the first time."""
+
+_seen: dict[str, Sight] = {}
+"""The last look at each choice of GPUs, for what does not change while a process runs: which there are."""
 
 _log = logging.getLogger(__name__)
 
@@ -78,13 +81,18 @@ def look_at_gpus() -> Sight:
     except subprocess.TimeoutExpired:
         raise _unseen(f"no answer for {_LOOK_SECONDS:.0f} s") from None
     said = done.stderr.strip().splitlines()
-    if done.returncode != 0:
-        raise _unseen(said[-1] if said else f"exit code {done.returncode}")
+    told = done.stdout.splitlines()
+    found: dict[str, Any] = (
+        json.loads(told[-1]) if told else {"error": said[-1] if said else f"exit code {done.returncode}"}
+    )
+    if "error" in found:
+        raise _unseen(found["error"])
     if said:
         _log.warning("torch, looking at the GPUs: %s", " ".join(" ".join(said).split()))
-    found = json.loads(done.stdout.splitlines()[-1])
     major, minor = found["capability"]
-    return Sight(found["torch"], tuple(found["names"]), (major, minor), found["free_bytes"])
+    sight = Sight(found["torch"], tuple(found["names"]), (major, minor), found["free_bytes"])
+    _seen[os.environ.get(_VISIBLE, "")] = sight
+    return sight
 
 
 def _unseen(reason: str) -> UserError:
@@ -115,9 +123,9 @@ def visible_gpus(limit: int | None) -> tuple[str, ...]:
     """
     if importlib.util.find_spec("torch") is None:
         return ()
-    kinds = look_at_gpus().names
-    count = len(kinds)
     named = os.environ.get(_VISIBLE, "")
+    kinds = (_seen.get(named) or look_at_gpus()).names
+    count = len(kinds)
     names = [name.strip() for name in named.split(",")] if named else [str(number) for number in range(count)]
     equal = [name for name, kind in zip(names, kinds, strict=False) if kind == kinds[0]]  # CUDA stops at a wrong name
     if len(equal) < count and limit is None:

@@ -1,7 +1,7 @@
 """The autoencoder's blocks made of the network's own operations, so that they get its kernels on a GPU.
 
 The package's residual block normalises, activates, adds biases and sums in passes of their own, each over maps of up to
-600 MB a batch, and its upsampling writes every pixel four times before it convolves. These blocks take the package's
+1.2 GB a batch, and its upsampling writes every pixel four times before it convolves. These blocks take the package's
 layers with their weights and do the same arithmetic in fewer passes (:mod:`worldexplorer.models.seva.operations`).
 
 Example:

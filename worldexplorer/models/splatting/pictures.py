@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from worldexplorer.engine import Images
+from worldexplorer.units import GIB
 
 _log = logging.getLogger(__name__)
 
@@ -101,7 +102,7 @@ def stored(images: Images, device: torch.device, room: int | None) -> StoredPict
     """Pictures on the device, or in host memory where they take more than `room` bytes of it (None: no limit)."""
     if room is None or images.nbytes <= room or device.type != "cuda":
         return ResidentPictures(np.ascontiguousarray(images), device)
-    _log.info("%.1f GiB of pictures stay in host memory; the GPU has no room for them", images.nbytes / 2**30)
+    _log.info("%.1f GiB of pictures stay in host memory; the GPU has no room for them", images.nbytes / GIB)
     return HostPictures(np.ascontiguousarray(images), device)
 
 
