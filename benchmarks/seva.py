@@ -56,10 +56,18 @@ _GROUPS = (
     ("attention along frames", r"^_attend"),
     ("gated products", r"gated|value_times_gelu|EpiMod|gemm_epi"),
     ("convolutions", r"xmma|implicit_gemm|conv|dgrad|wgrad|cudnn"),
+    ("Winograd's transforms", r"^_transform|^_gather"),
     ("matrix products", r"nvjet|gemm|cutlass|cublas"),
     ("normalisations", r"_sums|_moments|_apply|norm|triton_red|triton_per"),
 )
 """Kernel groups and what their kernels' names contain; the first that fits."""
+_KINDS: dict[str, tuple[torch.dtype, Callable[[], Operations]]] = {
+    "float16": (torch.float16, FusedOperations),
+    "float16, direct convolutions": (torch.float16, lambda: FusedOperations(winograd=False)),
+    "float16, fp8": (torch.float16, FusedEightBitOperations),
+    "bfloat16": (torch.bfloat16, FusedOperations),
+}
+"""Kinds of half precision; bfloat16 last, to which the weights are rounded for good."""
 
 
 def main() -> None:
@@ -68,10 +76,11 @@ def main() -> None:
     parser.add_argument("--variants", nargs="*", help="words of the names of those to run; all unless given")
     parser.add_argument("--parts", nargs="*", default=["steps", "precision", "whole"])
     parser.add_argument("--repetitions", type=int, default=12)
+    parser.add_argument("--kinds", nargs="*", default=list(_KINDS), help="of half precision, for the part `precision`")
     parser.add_argument(
         "--against-float16",
         action="store_true",
-        help=f"compare results of {STEPS} steps with float16's: float32's take a minute or two",
+        help=f"compare results of {STEPS} steps with float16's only: float32's take a minute or two",
     )
     parser.add_argument("--json", type=Path, help="write the figures here too")
     arguments = parser.parse_args()
@@ -86,7 +95,9 @@ def main() -> None:
     if "steps" in arguments.parts:
         figures["steps"] = measure_steps(network, arguments.variants, arguments.repetitions, figures, console)
     if "precision" in arguments.parts:
-        figures["precision"] = measure_precision(network, against_float16=arguments.against_float16)
+        figures["precision"] = measure_precision(
+            network, arguments.kinds, console, against_float16=arguments.against_float16
+        )
         console.print(figures["precision"])
     if "whole" in arguments.parts:
         figures["whole"] = measure_whole(network)
@@ -117,6 +128,7 @@ def measure_steps(
         "own kernels": (lambda: FusedOperations(packages=False), lambda: take_step, 1),
         "own kernels, recorded": (lambda: FusedOperations(packages=False), RecordedStep, 1),
         "own kernels and packages, recorded": (FusedOperations, RecordedStep, 1),
+        "the same, direct convolutions": (lambda: FusedOperations(winograd=False), RecordedStep, 1),
         "the same, eight-bit products (fp8)": (FusedEightBitOperations, RecordedStep, 1),
         "the same, two samplings at once": (FusedOperations, RecordedStep, 2),
     }
@@ -198,8 +210,13 @@ def matrix_rate() -> float:
     return 2 * 8192**3 / median_time(lambda: a @ b, 20) / 1e9
 
 
-def measure_precision(network: SevaNetwork, *, against_float16: bool = False) -> dict[str, Any]:
-    """Half precision with every kernel against plain float32: the network at ten noise levels, and a whole sampling."""
+def measure_precision(
+    network: SevaNetwork, kinds: list[str], console: Console, *, against_float16: bool = False
+) -> dict[str, Any]:
+    """Half precision with every kernel against plain float32: the network at ten noise levels, and a whole sampling.
+
+    What is known before float32's own sampling, which takes longest, is printed then.
+    """
     exact = SevaNetwork(network.config).to(_DEVICE)
     exact.load_state_dict({name: tensor.float() for name, tensor in network.state_dict().items()})
     exact.eval().requires_grad_(requires_grad=False)
@@ -208,37 +225,41 @@ def measure_precision(network: SevaNetwork, *, against_float16: bool = False) ->
     levels = noise_levels(SamplingPlan(STEPS)).to(_DEVICE)
     noise = torch.randn(1, FRAMES, 4, SIDE, SIDE, generator=torch.Generator().manual_seed(0)).to(_DEVICE)
     chosen = torch.linspace(0, STEPS - 1, 10).round().long().tolist()
-    kinds: dict[str, tuple[torch.dtype, Callable[[], Operations]]] = {
-        "float32": (torch.float32, PlainOperations),
-        "float16": (torch.float16, FusedOperations),
-        "float16, fp8": (torch.float16, FusedEightBitOperations),
-        "bfloat16": (torch.bfloat16, FusedOperations),
-    }
+
+    def network_outputs(used: SevaNetwork) -> list[Tensor]:
+        inputs = step_inputs(used, conditions(), scales)
+        return [predicted(used, inputs, noise[0], levels[number]) for number in chosen]
+
+    def result(used: SevaNetwork, step: Step) -> Tensor:
+        return sample(used, conditions(), noise, scales, SamplingPlan(STEPS), silent, step)
+
     outputs: dict[str, list[Tensor]] = {}
     results: dict[str, Tensor] = {}
-    for name, (kind, operations) in kinds.items():
-        used = exact if kind == torch.float32 else network.to(kind)
-        used.operations = operations()
-        with attention_backends(_DEVICE):
-            inputs = step_inputs(used, conditions(), scales)
-            outputs[name] = [predicted(used, inputs, noise[0], levels[number]) for number in chosen]
-            if kind == torch.float32 and against_float16:
-                continue
-            step = take_step if kind == torch.float32 else RecordedStep()
-            results[name] = sample(used, conditions(), noise, scales, SamplingPlan(STEPS), silent, step)
-    network.half()
-    against = "float16" if against_float16 else "float32"
-    return {
-        name: {
-            "network, largest of ten levels": max(
-                relative(one, other) for one, other in zip(outputs[name], outputs["float32"], strict=True)
-            ),
-            f"result of {STEPS} steps against {against}": relative(result, results[against]),
-            "finite": bool(torch.isfinite(result).all()),
+    with attention_backends(_DEVICE):
+        for name, (kind, operations) in _KINDS.items():
+            if name in kinds:
+                used = network.to(kind)
+                used.operations = operations()
+                outputs[name], results[name] = network_outputs(used), result(used, RecordedStep())
+        network.half()
+        exact_outputs = network_outputs(exact)
+        found: dict[str, dict[str, Any]] = {
+            name: {
+                "network, largest of ten levels": max(
+                    relative(one, other) for one, other in zip(outputs[name], exact_outputs, strict=True)
+                ),
+                "finite": bool(torch.isfinite(results[name]).all()),
+            }
+            for name in results
         }
-        for name, result in results.items()
-        if name != "float32"
-    }
+        for name in results.keys() - {"float16"} if "float16" in results else ():
+            found[name][f"result of {STEPS} steps against float16"] = relative(results[name], results["float16"])
+        if not against_float16:
+            console.print(found)
+            expected = result(exact, take_step)
+            for name, row in found.items():
+                row[f"result of {STEPS} steps against float32"] = relative(results[name], expected)
+    return found
 
 
 def predicted(network: SevaNetwork, inputs: StepInputs, noise: Tensor, level: Tensor) -> Tensor:

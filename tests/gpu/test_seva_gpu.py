@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from worldexplorer.models.seva.eight_bit import LEAST_CAPABILITY, EightBitOperat
 from worldexplorer.models.seva.network import SevaNetwork
 from worldexplorer.models.seva.operations import Modulation, Operations, PlainOperations
 from worldexplorer.models.seva.sampler import Conditions, SamplingPlan, sample
+from worldexplorer.models.seva.winograd import winograd_weights
 from worldexplorer.progress import silent
 
 HALF_TOLERANCE = 2e-3
@@ -187,6 +190,54 @@ def test_maps(fused, kind) -> None:
     check(fused, kind, run)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("side", [(9, 9), (18, 15), (6, 7)])
+@pytest.mark.parametrize("channels", [(64, 128), (640, 320)])
+def test_winograd_convolutions(kind, side, channels, monkeypatch) -> None:
+    from worldexplorer.models.seva.kernels import winograd
+
+    torch.manual_seed(1)
+    x, base = (rounded(normal(2 * FRAMES, size, *side), kind) for size in channels)
+    x, base = (part.to(memory_format=torch.channels_last) for part in (x, base))
+    three = layer(nn.Conv2d(*channels, 3, padding=1), kind)
+    weights = winograd_weights(three.weight)
+    alone = nn.functional.conv2d(x.float(), three.weight.float(), padding=1)
+    limit = HALF_TOLERANCE * (8 if kind == torch.bfloat16 else 1)
+    for bytes_at_once in (winograd._MOST_BYTES, x.numel()):  # everything, and a few frames at a time
+        monkeypatch.setattr(winograd, "_MOST_BYTES", bytes_at_once)
+        assert relative_error(winograd.convolve(x, weights).float(), alone) < limit
+        summed = winograd.convolve(x, weights, base, three.bias)
+        assert relative_error(summed.float(), alone + base.float() + three.bias.float()[:, None, None]) < limit
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("channels", [64, 512])
+def test_convolutions_wide_and_narrow(fused, kind, channels) -> None:
+    def run(operations: Operations, kind: torch.dtype) -> tuple[Tensor, ...]:
+        x, base = (rounded(maps(channels, torch.float32), kind) for _ in range(2))
+        three = layer(nn.Conv2d(channels, channels, 3, padding=1), kind)
+        return operations.convolve(x, three), operations.convolve_add(x, three, base, three.bias)
+
+    check(fused, kind, run)
+
+
+@pytest.fixture(params=[False, True], ids=["direct", "winograd"])
+def every_convolution(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Make even narrow convolutions pay, or none; count those computed by Winograd's filtering."""
+    from worldexplorer.models.seva.kernels import winograd
+
+    counted: Counter[str] = Counter()
+    convolve = winograd.convolve
+
+    def counting(*arguments: Any) -> Tensor:
+        counted["winograd"] += 1
+        return convolve(*arguments)
+
+    monkeypatch.setattr(winograd, "convolve", counting)
+    monkeypatch.setattr("worldexplorer.models.seva.winograd.LEAST_CHANNELS", 32 if request.param else 1e9)
+    return counted
+
+
 def small() -> tuple[SevaNetwork, Conditions, Tensor, Tensor]:
     """A network with every kind of block, wide enough for the kernels."""
     torch.manual_seed(0)
@@ -201,7 +252,7 @@ def small() -> tuple[SevaNetwork, Conditions, Tensor, Tensor]:
 
 
 @torch.inference_mode()
-def test_half_precision_follows_float32(fused) -> None:
+def test_half_precision_follows_float32(fused, every_convolution, request) -> None:
     network, conditions, noise, scales = small()
     with attention_backends(torch.device("cuda")):
         expected = sample(network, conditions, noise, scales, SamplingPlan(4), silent)
@@ -209,9 +260,11 @@ def test_half_precision_follows_float32(fused) -> None:
         network.operations = fused
         found = sample(network, conditions, noise, scales, SamplingPlan(4), silent)
     assert relative_error(found, expected) < 2e-2
+    assert bool(every_convolution) == ("winograd" in request.node.callspec.id)
 
 
 @torch.inference_mode()
+@pytest.mark.usefixtures("every_convolution")
 def test_a_recorded_step_is_the_step(fused) -> None:
     from worldexplorer.models.seva.recording import RecordedStep
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from worldexplorer.errors import UserError
-from worldexplorer.models.compilers import own_kernels_run, require_compiler
+from worldexplorer.models.compilers import keep_compiled_kernels, own_kernels_run, require_compiler
 
 
 @pytest.mark.parametrize(
@@ -25,3 +28,16 @@ def test_a_missing_compiler_is_refused_with_what_to_do(monkeypatch: pytest.Monke
     with pytest.raises(UserError, match="SEVA's kernels need a C compiler") as caught:
         require_compiler("SEVA")
     assert caught.value.remedy == "install gcc, or name a compiler in CC"
+
+
+def test_compiled_kernels_stay_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    variables = ("TORCHINDUCTOR_CACHE_DIR", "QUACK_CACHE_DIR", "FLASH_ATTENTION_CUTE_DSL_CACHE_DIR")
+    for variable in variables:
+        monkeypatch.setenv(variable, "")
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("TRITON_CACHE_DIR", "/scratch/triton")
+    monkeypatch.setenv("WORLDEXPLORER_CACHE", str(tmp_path))
+    keep_compiled_kernels()
+    assert os.environ["TRITON_CACHE_DIR"] == "/scratch/triton"
+    assert {str(Path(os.environ[variable]).parent) for variable in variables} == {str(tmp_path / "kernels")}
+    assert len({os.environ[variable] for variable in variables}) == len(variables)

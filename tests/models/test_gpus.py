@@ -113,7 +113,7 @@ def other_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_whoever_only_looks_gets_no_context(other_torch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the process does that plans a run, checks it and shares the GPUs among workers."""
-    assert look_at_gpus() == Sight("9.9", ("NVIDIA H200", "NVIDIA L4"), (9, 0), 7 * 2**30)
+    assert look_at_gpus() == Sight("9.9", ("NVIDIA H200", "NVIDIA L4"), (9, 0), 7 * 2**30, 8 * 2**30)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,2")
     assert visible_gpus(None) == ("4",)
     missing = FullEngine(gpus=2).check([2], "single_image", "pan-in-place")

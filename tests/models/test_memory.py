@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from worldexplorer.errors import UserError
-from worldexplorer.models.seva.memory import Placement, choose_placement, least_gib, wanted_gib
+from worldexplorer.models.seva.memory import Placement, choose_placement, least_gib, wanted_gib, winograd_fits
 from worldexplorer.units import GIB
 
 PIXELS = 576 * 576
@@ -29,6 +29,13 @@ def free_on(card_gb: float) -> int:
 )
 def test_each_card_does_what_the_page_says(card: int, expected: Placement) -> None:
     assert choose_placement(free_on(card), 21, PIXELS, 2) == expected
+
+
+@pytest.mark.parametrize("card", [24, 40, 80])
+def test_large_cards_have_room_for_the_second_weights(card: int) -> None:
+    assert winograd_fits(card * 10**9 if card > 48 else card * GIB)
+    assert choose_placement(free_on(card), 24, PIXELS, 2, winograd=True) == Placement(resident=True, recorded=True)
+    assert not winograd_fits(16 * GIB)
 
 
 def test_too_little_memory_names_the_least() -> None:

@@ -15,6 +15,7 @@ from worldexplorer.models.seva import model as module
 from worldexplorer.models.seva.model import SevaFiles, SevaModel, starting_noise
 from worldexplorer.models.seva.settings import SevaSettings
 from worldexplorer.progress import silent
+from worldexplorer.units import GIB
 
 CPU = torch.device("cpu")
 SHORT = SevaSettings(precision="float32", shorter_chunks=True)
@@ -134,7 +135,9 @@ def test_no_gpu_is_an_error_that_says_so(files: SevaFiles, monkeypatch: pytest.M
 
 
 def test_too_little_memory_is_said_before_anything_loads(files: SevaFiles, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (6 * 2**30, 8 * 2**30))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (6 * GIB, 8 * GIB))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 6))
     monkeypatch.setattr(module, "load_network", lambda *args: pytest.fail("was loaded"))
     with pytest.raises(UserError, match=r"too little GPU memory for SEVA: 6.0 GiB are free"):
         SevaModel(files, device=torch.device("cuda", 0))
@@ -157,24 +160,53 @@ def test_memory_that_runs_out_is_its_own_class(model: SevaModel, monkeypatch: py
 
 
 def test_frames_that_do_not_fit_are_refused(model: SevaModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    model.device = torch.device("cuda", 0)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (5 * 2**30, 24 * 2**30))
-    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 8 * 2**30)
+    put_on_a_card(model, monkeypatch, free_gib=5, card_gib=24)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 8 * GIB)
+    model.settings = SevaSettings()
     model._refuse_what_does_not_fit(21, 576 * 576)
-    with pytest.raises(OutOfMemoryError, match=r"13\.0 GiB are free, 40\.7 GiB are needed for 80 frames at once"):
+    with pytest.raises(OutOfMemoryError, match=r"13\.0 GiB are free, 22\.4 GiB are needed for 80 frames at once"):
         model._refuse_what_does_not_fit(80, 576 * 576)
 
 
-@pytest.mark.parametrize(("free_gib", "resident"), [(11.0, False), (8.0, False), (11.5, True)])
-def test_the_placement_covers_the_largest_sampling(
-    model: SevaModel, monkeypatch: pytest.MonkeyPatch, free_gib: float, resident: bool
-) -> None:
-    """With 8 GiB a joint sampling of 24 frames is refused when it comes, and the others are made."""
+def put_on_a_card(model: SevaModel, monkeypatch: pytest.MonkeyPatch, free_gib: float, card_gib: float) -> None:
+    """As if the model were on an Ampere GPU, in half precision."""
     model.device = torch.device("cuda", 0)
     model._kind = torch.float16
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 6))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(free_gib * GIB), int(card_gib * GIB)))
+
+
+@pytest.mark.parametrize(
+    ("card_gib", "free_gib", "resident"),
+    [(16, 11.0, False), (16, 8.0, False), (16, 11.5, True), (24, 13.0, False), (24, 10.0, False), (24, 13.5, True)],
+)
+def test_the_placement_covers_the_largest_sampling(
+    model: SevaModel, monkeypatch: pytest.MonkeyPatch, card_gib: float, free_gib: float, resident: bool
+) -> None:
+    """With 8 GiB, of a large card 10, a joint sampling of 24 frames is refused when it comes; others are made."""
+    put_on_a_card(model, monkeypatch, free_gib, card_gib)
     model.settings = SevaSettings(most_frames=24)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(free_gib * 2**30), 24 * 2**30))
     assert model._place().resident is resident
+
+
+@pytest.mark.parametrize(
+    ("card_gib", "settings", "expected"),
+    [
+        (24, SevaSettings(), True),
+        (16, SevaSettings(), False),
+        (24, SevaSettings(precision="bfloat16"), False),
+        (24, SevaSettings(fused=False), False),
+    ],
+)
+def test_how_convolutions_are_computed_follows_from_the_card_alone(
+    model: SevaModel, monkeypatch: pytest.MonkeyPatch, card_gib: float, settings: SevaSettings, expected: bool
+) -> None:
+    """Frames must not depend on who else uses the GPU."""
+    model.settings = settings
+    for free_gib in (1.0, card_gib - 1.0):
+        put_on_a_card(model, monkeypatch, free_gib, card_gib)
+        assert model._winograd is expected
 
 
 def test_an_odd_size_is_refused(model: SevaModel) -> None:

@@ -1,4 +1,6 @@
-"""What kernels of our own need besides a GPU: Triton has a C compiler translate a few lines once for each.
+"""What kernels of our own need besides a GPU: a C compiler, and a place to stay.
+
+Triton has the compiler translate a few lines once for each kernel.
 
 Example:
     >>> own_kernels_run()               # on a machine with gcc
@@ -11,6 +13,21 @@ import os
 import shutil
 
 from worldexplorer.errors import UserError
+from worldexplorer.models.weights import cache_folder
+
+_CACHES = {
+    "TORCHINDUCTOR_CACHE_DIR": "inductor",
+    "TRITON_CACHE_DIR": "triton",
+    "QUACK_CACHE_DIR": "quack",
+    "FLASH_ATTENTION_CUTE_DSL_CACHE_DIR": "flash-attention",
+}
+"""The variables that libraries read, some when they are imported, and folders below this program's own."""
+
+
+def keep_compiled_kernels() -> None:
+    """Let compiled kernels outlive the process, unless the environment says where they go."""
+    for variable, name in _CACHES.items():
+        os.environ.setdefault(variable, str(cache_folder() / "kernels" / name))
 
 
 def own_kernels_run() -> bool:

@@ -8,7 +8,8 @@ What torch raises is told as `{"error": ...}`, its first line alone: what CUDA a
 
 Example:
     $ python worldexplorer/models/gpu_look.py
-    {"torch": "2.11.0", "names": ["NVIDIA H200"], "capability": [9, 0], "free_bytes": 149208760320}
+    {"torch": "2.11.0", "names": ["NVIDIA H200"], "capability": [9, 0], "free_bytes": 149208760320,
+     "card_bytes": 150754820096}
 """
 
 from __future__ import annotations
@@ -22,11 +23,17 @@ def look() -> dict[str, Any]:
     """The values of :class:`worldexplorer.models.gpus.Sight`; asking makes a context on the first GPU."""
     import torch
 
-    seen: dict[str, Any] = {"torch": torch.__version__, "names": [], "capability": [0, 0], "free_bytes": 0}
+    seen: dict[str, Any] = {
+        "torch": torch.__version__,
+        "names": [],
+        "capability": [0, 0],
+        "free_bytes": 0,
+        "card_bytes": 0,
+    }
     if torch.cuda.is_available():
         seen["names"] = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
         seen["capability"] = list(torch.cuda.get_device_capability(0))
-        seen["free_bytes"], _ = torch.cuda.mem_get_info(0)
+        seen["free_bytes"], seen["card_bytes"] = torch.cuda.mem_get_info(0)
     return seen
 
 

@@ -47,12 +47,14 @@ class Sight:
         names: what the visible GPUs are, in CUDA's order; empty where torch can use none.
         capability: of the first one, (0, 0) where there is none.
         free_bytes: of the first one, that a process which has just started finds.
+        card_bytes: all that the first one has.
     """
 
     torch: str
     names: tuple[str, ...] = ()
     capability: tuple[int, int] = (0, 0)
     free_bytes: int = 0
+    card_bytes: int = 0
 
     @property
     def kinds(self) -> dict[str, str]:
@@ -90,7 +92,7 @@ def look_at_gpus() -> Sight:
     if said:
         _log.warning("torch, looking at the GPUs: %s", " ".join(" ".join(said).split()))
     major, minor = found["capability"]
-    sight = Sight(found["torch"], tuple(found["names"]), (major, minor), found["free_bytes"])
+    sight = Sight(found["torch"], tuple(found["names"]), (major, minor), found["free_bytes"], found["card_bytes"])
     _seen[os.environ.get(_VISIBLE, "")] = sight
     return sight
 
@@ -114,6 +116,13 @@ def first_gpu(title: str) -> torch.device:
             remedy="run on a machine with an NVIDIA GPU, install a CUDA build of torch, or take --engine preview",
         )
     return torch.device("cuda", torch.cuda.current_device())
+
+
+def card_bytes(device: torch.device | None = None) -> int:
+    """All the memory of a GPU, whoever uses it; 0 where there is none. The current one unless given."""
+    import torch
+
+    return int(torch.cuda.mem_get_info(device)[1]) if torch.cuda.is_available() else 0
 
 
 def visible_gpus(limit: int | None) -> tuple[str, ...]:

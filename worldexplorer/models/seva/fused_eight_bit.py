@@ -22,10 +22,11 @@ class FusedEightBitOperations(FusedOperations):
 
     Args:
         packages: whether kernels of installed packages may be taken for the other steps.
+        winograd: as of FusedOperations.
     """
 
-    def __init__(self, *, packages: bool = True) -> None:
-        super().__init__(packages=packages)
+    def __init__(self, *, packages: bool = True, winograd: bool = True) -> None:
+        super().__init__(packages=packages, winograd=winograd)
         self._rounded: WeakKeyDictionary[nn.Module, tuple[Tensor, Tensor]] = WeakKeyDictionary()
 
     def linear(self, x: Tensor, layer: nn.Linear) -> Tensor:

@@ -65,14 +65,13 @@ class ResidualBlock(nn.Module):
         first, second = self.in_layers[2], self.out_layers[3]
         h = operations.group_norm(parts, self.in_layers[0], modulation=modulation)
         # The first bias and the time embedding are the same at every pixel: both join the next normalisation.
-        h = functional.conv2d(h, first.weight, padding=1)
+        h = operations.convolve(h, first)
         h = operations.group_norm((h,), self.out_layers[0], offset=self.emb_layers[1](time) + first.bias)
-        h = functional.conv2d(h, second.weight, padding=1)
         if isinstance(self.skip_connection, nn.Identity):
             (x,) = parts
-            return operations.add((h, x), second.bias)
+            return operations.convolve_add(h, second, x, second.bias)
         skipped = operations.project(parts, self.skip_connection)
-        return operations.add((h, skipped), second.bias + self.skip_connection.bias)
+        return operations.convolve_add(h, second, skipped, second.bias + self.skip_connection.bias)
 
 
 class SelfAttention(nn.Module):

@@ -6,6 +6,10 @@
 | 7.7 to 10.7 | 8.3 to 11.3 | the picture encoders leave the GPU meanwhile, steps are launched one by one | 10 GB |
 | over 10.7 | over 11.3 | everything stays on the GPU, steps are replayed as a CUDA graph | 12 GB; 16 GB |
 
+Cards of 20 GiB and more keep the weights of wide convolutions a second time (:mod:`.winograd`), which takes 2.1 GiB
+more of each row: under 9.8 GiB free there is an error, over 12.8 everything stays. It goes by the size of the card and
+not by what is free, since frames must not depend on who else uses it.
+
 24 frames are stage 1's joint sampling, of a path of 24 frames or more; all others have 21. The figures are measured
 peaks at 576 pixels and 21 frames in half precision (docs/seva-speed.md) with a margin, scaled for other sizes.
 
@@ -31,6 +35,10 @@ _NETWORK_GIB = 3.2
 """The network's weights in half precision, and those kept in a second arrangement."""
 _WORK_GIB = 4.5
 """What a step of one published sampling takes besides the weights."""
+_WINOGRAD_GIB = 2.1
+"""The weights of wide convolutions arranged for Winograd's filtering, and the largest map so arranged."""
+_WINOGRAD_FROM = 20 * GIB
+"""Bytes of a card."""
 _ENCODERS_GIB = 3.0
 """Both picture encoders and their work, while a recorded step keeps its memory."""
 
@@ -48,26 +56,33 @@ class Placement:
     recorded: bool
 
 
-def least_gib(frames: int, pixels: int, bytes_a_value: int) -> float:
-    """The least free GPU memory for one sampling."""
-    return round(_network(bytes_a_value) + _work(frames, pixels, bytes_a_value), 1)
+def winograd_fits(card_bytes: int) -> bool:
+    """Whether a card of so many bytes has room for the weights of wide convolutions a second time."""
+    return card_bytes >= _WINOGRAD_FROM
 
 
-def wanted_gib(frames: int, pixels: int, bytes_a_value: int) -> float:
+def least_gib(frames: int, pixels: int, bytes_a_value: int, *, winograd: bool = False) -> float:
+    """The least free GPU memory for one sampling; `winograd` where the second weights are kept."""
+    return round(_network(bytes_a_value, winograd) + _work(frames, pixels, bytes_a_value), 1)
+
+
+def wanted_gib(frames: int, pixels: int, bytes_a_value: int, *, winograd: bool = False) -> float:
     """The free GPU memory with which everything stays on the GPU."""
-    return _network(bytes_a_value) + _ENCODERS_GIB + _work(frames, pixels, bytes_a_value)
+    return _network(bytes_a_value, winograd) + _ENCODERS_GIB + _work(frames, pixels, bytes_a_value)
 
 
-def choose_placement(free_bytes: int, frames: int, pixels: int, bytes_a_value: int) -> Placement:
+def choose_placement(
+    free_bytes: int, frames: int, pixels: int, bytes_a_value: int, *, winograd: bool = False
+) -> Placement:
     """Decide from the free memory before anything is loaded.
 
     Raises:
         UserError: there is too little for one sampling.
     """
     free = free_bytes / GIB
-    least = least_gib(frames, pixels, bytes_a_value)
+    least = least_gib(frames, pixels, bytes_a_value, winograd=winograd)
     if free < least:
-        fewer = least_gib(TRAINED_FRAMES, pixels, bytes_a_value)
+        fewer = least_gib(TRAINED_FRAMES, pixels, bytes_a_value, winograd=winograd)
         way_out = f" ({fewer:.1f} for {TRAINED_FRAMES}, with {FEWER_FRAMES})" if frames > TRAINED_FRAMES else ""
         raise UserError(
             f"too little GPU memory for SEVA: {free:.1f} GiB are free, {least:.1f} GiB are needed for "
@@ -75,12 +90,12 @@ def choose_placement(free_bytes: int, frames: int, pixels: int, bytes_a_value: i
             remedy="end other programs on this GPU, or take one with more memory"
             + (f" or {FEWER_FRAMES}" if free >= fewer else ""),
         )
-    fits = free >= wanted_gib(frames, pixels, bytes_a_value)
+    fits = free >= wanted_gib(frames, pixels, bytes_a_value, winograd=winograd)
     return Placement(resident=fits, recorded=fits)
 
 
-def _network(bytes_a_value: int) -> float:
-    return _NETWORK_GIB * bytes_a_value / _HALF_BYTES
+def _network(bytes_a_value: int, winograd: bool) -> float:
+    return _NETWORK_GIB * bytes_a_value / _HALF_BYTES + _WINOGRAD_GIB * winograd
 
 
 def _work(frames: int, pixels: int, bytes_a_value: int) -> float:

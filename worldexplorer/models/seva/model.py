@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -31,20 +30,19 @@ from torch import Tensor
 
 from worldexplorer.engine import Images, NovelViewRequest
 from worldexplorer.errors import DefectError, OutOfMemoryError, UserError
-from worldexplorer.models.compilers import require_compiler
-from worldexplorer.models.gpus import first_gpu
+from worldexplorer.models.compilers import keep_compiled_kernels, require_compiler
+from worldexplorer.models.gpus import card_bytes, first_gpu
 from worldexplorer.models.seva.attention import attention_backends
 from worldexplorer.models.seva.cameras import pluecker_maps
 from worldexplorer.models.seva.checkpoint import load_network
 from worldexplorer.models.seva.config import LATENT_CHANNELS, LATENT_SCALE, TRAINED_FRAMES
 from worldexplorer.models.seva.eight_bit import EightBitOperations, require_eight_bit_units
 from worldexplorer.models.seva.guidance import guidance_scales
-from worldexplorer.models.seva.memory import PUBLISHED_PIXELS, Placement, choose_placement, least_gib
+from worldexplorer.models.seva.memory import PUBLISHED_PIXELS, Placement, choose_placement, least_gib, winograd_fits
 from worldexplorer.models.seva.operations import Operations
 from worldexplorer.models.seva.pictures import load_codec, load_image_tower
 from worldexplorer.models.seva.sampler import Conditions, SamplingPlan, Step, sample, take_step
 from worldexplorer.models.seva.settings import SevaSettings
-from worldexplorer.models.weights import cache_folder
 from worldexplorer.progress import Progress, part
 from worldexplorer.units import GIB
 
@@ -53,7 +51,6 @@ _DEEPEST = 8
 _REMEMBERED = 1024
 """Given pictures whose encodings are kept; 90 KB each."""
 _DENOISING_SHARE = 0.95
-_COMPILE_CACHE = "TORCHINDUCTOR_CACHE_DIR"
 _HALF_KERNELS_FROM = (8, 0)
 
 _log = logging.getLogger(__name__)
@@ -106,7 +103,7 @@ class SevaModel:
         self._known: OrderedDict[bytes, tuple[Tensor, Tensor]] = OrderedDict()
         self.placement = self._place()
         start = time.perf_counter()
-        _keep_compiled_kernels()
+        keep_compiled_kernels()
         on_gpu = self.device.type == "cuda"
         self._network = load_network(files.network, None, self.device, self._kind)
         self._encoder_home = self.device if self.placement.resident else torch.device("cpu")
@@ -115,7 +112,7 @@ class SevaModel:
             files.codec,
             self._encoder_home,
             encoder_kind,
-            operations=_fused_operations(packages=False) if self._own_kernels else None,
+            operations=_codec_operations() if self._own_kernels else None,
             compiled=self.settings.compile and on_gpu and not self._own_kernels,
         )
         self._tower = load_image_tower(files.tower, self._encoder_home, encoder_kind)
@@ -206,7 +203,7 @@ class SevaModel:
         free, _ = torch.cuda.mem_get_info(self.device)
         held = torch.cuda.memory_reserved(self.device)
         try:
-            choose_placement(free + held, frames, pixels, self._kind.itemsize)
+            choose_placement(free + held, frames, pixels, self._kind.itemsize, winograd=self._winograd)
         except UserError as error:
             raise OutOfMemoryError(error.what, where=str(self.device), remedy=error.remedy) from None
 
@@ -269,15 +266,22 @@ class SevaModel:
             return Placement(resident=True, recorded=False)
         free, _ = torch.cuda.mem_get_info(self.device)
         most = self.settings.most_frames
-        if least_gib(most, PUBLISHED_PIXELS, self._kind.itemsize) > free / GIB:
+        if least_gib(most, PUBLISHED_PIXELS, self._kind.itemsize, winograd=self._winograd) > free / GIB:
             most = TRAINED_FRAMES  # a sampling of more is refused when it comes: not every run gets to one
-        return choose_placement(free, most, PUBLISHED_PIXELS, self._kind.itemsize)
+        return choose_placement(free, most, PUBLISHED_PIXELS, self._kind.itemsize, winograd=self._winograd)
 
     @property
     def _own_kernels(self) -> bool:
         """Whether this GPU, this precision and the settings have kernels of our own."""
         half = self.device.type == "cuda" and self._kind != torch.float32
         return half and self.settings.fused and torch.cuda.get_device_capability(self.device) >= _HALF_KERNELS_FROM
+
+    @property
+    def _winograd(self) -> bool:
+        """Whether wide convolutions are computed by Winograd's filtering."""
+        if not (self._own_kernels and self.settings.winograd):
+            return False
+        return winograd_fits(card_bytes(self.device))
 
     def _make_step(self) -> Step:
         """The fastest way to take a step here."""
@@ -293,9 +297,11 @@ class SevaModel:
         if self.settings.needs_compiler:
             require_compiler("SEVA")
         if self._own_kernels:
+            from worldexplorer.models.seva.fused import FusedOperations
             from worldexplorer.models.seva.fused_eight_bit import FusedEightBitOperations
 
-            self._network.operations = FusedEightBitOperations() if self.settings.fp8 else _fused_operations()
+            kind = FusedEightBitOperations if self.settings.fp8 else FusedOperations
+            self._network.operations = kind(winograd=self._winograd)
         elif self.settings.compile:
             step = torch.compile(take_step)
         if self.settings.record and self.placement.recorded:
@@ -326,25 +332,13 @@ def load_on(device: str, files: SevaFiles, settings: SevaSettings) -> SevaModel:
     return SevaModel(files, settings, place)
 
 
-def _fused_operations(*, packages: bool = True) -> Operations:
-    """Kernels of our own, which are imported on a CUDA GPU only."""
+def _codec_operations() -> Operations:
+    """Kernels of our own, which are imported on a CUDA GPU only; the autoencoder's maps are too narrow for others."""
     from worldexplorer.models.seva.fused import FusedOperations
 
-    return FusedOperations(packages=packages)
+    return FusedOperations(packages=False, winograd=False)
 
 
 def starting_noise(seed: int, shape: Sequence[int]) -> Tensor:
     """Standard normal numbers of a seed, made on the CPU: the same whatever device computes with them."""
     return torch.randn(tuple(shape), generator=torch.Generator("cpu").manual_seed(seed))
-
-
-def _keep_compiled_kernels() -> None:
-    """Let compiled kernels outlive the process, unless the environment says where they go."""
-    folder = cache_folder() / "kernels"
-    for variable, name in (
-        (_COMPILE_CACHE, "inductor"),
-        ("TRITON_CACHE_DIR", "triton"),
-        ("QUACK_CACHE_DIR", "quack"),
-        ("FLASH_ATTENTION_CUTE_DSL_CACHE_DIR", "flash-attention"),
-    ):
-        os.environ.setdefault(variable, str(folder / name))

@@ -31,7 +31,7 @@ class Modulation(NamedTuple):
 
 
 class Operations(Protocol):
-    """What the blocks of the network are made of, besides matrix products and convolutions."""
+    """What the blocks of the network are made of."""
 
     def group_norm(
         self,
@@ -92,6 +92,12 @@ class Operations(Protocol):
         self, x: Tensor, gate: nn.Linear, last: nn.Linear, seen: Tensor, projection: nn.Linear, base: Tensor
     ) -> Tensor:
         """The end of a transformer: base + projection(seen + last(gated(x, gate))). It may be written over `base`."""
+
+    def convolve(self, x: Tensor, convolution: nn.Conv2d) -> Tensor:
+        """A 3 x 3 convolution without its bias: [N, C_in, h, w] -> [N, C_out, h, w]."""
+
+    def convolve_add(self, x: Tensor, convolution: nn.Conv2d, base: Tensor, bias: Tensor) -> Tensor:
+        """The same, plus a map and, at every pixel, `bias` [C_out]."""
 
     def project(self, parts: tuple[Tensor, ...], convolution: nn.Conv2d) -> Tensor:
         """A 1 x 1 convolution, without its bias, of the maps whose concatenation is meant."""
@@ -185,6 +191,14 @@ class PlainOperations:
     ) -> Tensor:
         """See Operations."""
         return self.linear_add(self.linear_add(self.gated(x, gate), last, seen), projection, base)
+
+    def convolve(self, x: Tensor, convolution: nn.Conv2d) -> Tensor:
+        """See Operations."""
+        return functional.conv2d(x, convolution.weight, padding=1)
+
+    def convolve_add(self, x: Tensor, convolution: nn.Conv2d, base: Tensor, bias: Tensor) -> Tensor:
+        """See Operations."""
+        return self.add((self.convolve(x, convolution), base), bias)
 
     def project(self, parts: tuple[Tensor, ...], convolution: nn.Conv2d) -> Tensor:
         """See Operations."""

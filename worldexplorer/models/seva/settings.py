@@ -54,6 +54,11 @@ class SevaSettings:
         """Whether anything is compiled: kernels of our own, which float32 does without, or by torch."""
         return self.compile or (self.fused and self.precision != "float32")
 
+    @property
+    def winograd(self) -> bool:
+        """Whether wide convolutions may be computed by Winograd's filtering; in bfloat16 it would round too much."""
+        return self.fused and self.precision == "float16"
+
     def shortcuts(self) -> dict[str, Any]:
         """What is set that changes results, for records; empty for the published way."""
         names = ("steps", "multistep", "guidance_interval", "shorter_chunks", "fp8")
