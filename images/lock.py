@@ -48,6 +48,7 @@ LISTS = (
     List("scaffold/requirements"),
     List("trajectory/requirements"),
     List("trajectory/requirements-no-deps", flags=("--no-deps", "--only-binary", "depth-anything-3")),
+    List("hopper/requirements"),
     List("splat/requirements"),
     List("splat/compiler"),
     List("splat-nerfstudio/requirements", follows=False),

@@ -65,7 +65,20 @@ def check_common() -> None:
         require(helped.returncode == 0, f"{' '.join(program)} does not start: {helped.stderr}")
 
 
+_MODULE = """
+#include <Python.h>
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "probe"};
+PyMODINIT_FUNC PyInit_probe(void) { return PyModule_Create(&definition); }
+"""
+
+
 def check_triton() -> None:
-    """What Triton needs to start kernels: itself, and a compiler for a few lines of C."""
-    require_imports("triton")
+    """Triton's own way to compile the few lines of C that start a kernel: they are compiled, kept and loaded."""
     require(shutil.which("gcc") is not None, "there is no C compiler, which Triton needs")
+    compiling = importlib.import_module("triton.runtime.build")
+    try:
+        compiling.compile_module_from_src(_MODULE, "probe")
+    except subprocess.CalledProcessError as error:
+        require(False, f"Triton's C compiler fails with exit code {error.returncode}: {' '.join(error.cmd)}")
+    kept = list(Path(os.environ["TRITON_CACHE_DIR"]).rglob("probe*.so"))
+    require(len(kept) == 1, f"Triton keeps what it compiles elsewhere than in {os.environ['TRITON_CACHE_DIR']}")

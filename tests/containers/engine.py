@@ -37,6 +37,13 @@ _PATIENCE_SECONDS = 60.0
 _CERTIFICATES = Path("/usr/local/share/ca-certificates")
 _OLD = "168h"
 """Layers that no build has used for a week are dropped from the kept ones."""
+_HEADERS = """cd "$1/tmp" && APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get download libpython3.11-dev \
+    && dpkg-deb --extract libpython3.11-dev_*.deb headers && cp -a headers/usr/include/. "$1/usr/include/" \
+    && rm -r headers libpython3.11-dev_*.deb "$1"/var/cache/apt/*.bin"""
+_KEEP_NO_PACKAGES = (
+    'Binary::apt-get::APT::Keep-Downloaded-Packages "false"; Dir::Cache::pkgcache ""; Dir::Cache::srcpkgcache "";'
+)
+"""The real base image has Python's headers too, and keeps no packages."""
 
 
 def not_run(reason: str) -> None:
@@ -148,6 +155,8 @@ def base_image() -> str:
         '--customize-hook=chroot "$1" update-ca-certificates',
         '--customize-hook=printf "[global]\\ncert = /etc/ssl/certs/ca-certificates.crt\\n" > "$1/etc/pip.conf"',
         '--customize-hook=ln -s python3 "$1/usr/bin/python"',
+        f"--customize-hook=printf '{_KEEP_NO_PACKAGES}' > \"$1/etc/apt/apt.conf.d/keep-no-packages\"",
+        f"--customize-hook={_HEADERS}",
         '--customize-hook=rm -f "$1"/usr/lib/python3*/EXTERNALLY-MANAGED',
         "bookworm",
     ]

@@ -68,6 +68,34 @@ def test_label_names_the_image(name: str) -> None:
     assert f'org.opencontainers.image.title="worldexplorer-{name}"' in text_of(name)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_packages_for_hopper_gpus_are_taken_in_only_where_they_are_asked_for(name: str) -> None:
+    """And the label of such an image says so."""
+    found = instructions(text_of(name))
+    asked = [rest for word, rest in found if word == "ARG" and rest.startswith("HOPPER")]
+    installed = [rest for word, rest in found if word == "RUN" and "/tmp/hopper.lock" in rest]
+    said = any(word == "LABEL" and "${HOPPER:+ AND LicenseRef-NVIDIA-CUTLASS-DSL}" in rest for word, rest in found)
+    if name not in ("scaffold", "trajectory"):
+        assert (asked, installed, said) == ([], [], False)
+        return
+    assert asked == ["HOPPER=", "HOPPER="]
+    assert len(installed) == 1
+    assert installed[0].startswith('test -z "${HOPPER}" || ')
+    assert said
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "cpu"])
+def test_what_a_gpu_image_compiles_goes_to_scratch(name: str) -> None:
+    (words,) = (rest.split() for word, rest in instructions(text_of(name)) if word == "ENV" and "HOME=/scratch" in rest)
+    variables = dict(word.split("=", 1) for word in words)
+    caches = {variable for variable in variables if "CACHE" in variable}
+    wanted = {"TRITON_CACHE_DIR", "XDG_CACHE_HOME"}
+    if name in ("scaffold", "trajectory"):
+        wanted |= {"FLASH_ATTENTION_CUTE_DSL_CACHE_DIR", "QUACK_CACHE_DIR"}
+    assert caches == wanted
+    assert all(variables[variable].startswith("/scratch/") for variable in caches)
+
+
 def test_base_image_is_the_locked_one() -> None:
     base = ImageLock.read(LOCK).base
     assert all(instructions(text_of(name))[0] == ("ARG", f"BASE_IMAGE={base}") for name in NAMES)

@@ -26,6 +26,8 @@ FORCED_BY_NERFSTUDIO = {
     "setuptools": "pkg_resources is gone from 82 on",
 }
 """What is older in the nerfstudio image than in the others, and why."""
+NOT_TO_BE_PASSED_ON = "nvidia-cutlass-dsl"
+"""Start of the names of packages whose licence forbids that."""
 
 
 def requirements(item: Path) -> list[Requirement]:
@@ -113,6 +115,28 @@ def test_image_has_what_the_project_needs(name: str) -> None:
     full = {Requirement(one).name: Requirement(one) for one in extras["full"]}
     assert unsatisfied([one for library, one in full.items() if library in locked], locked) == []
     assert ("torch" in locked) == (name != "cpu")
+
+
+def test_packages_for_hopper_gpus_are_those_of_the_extra() -> None:
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["hopper"]
+    wanted = requirements(IMAGES / "hopper" / "requirements.in")
+    assert sorted(map(str, wanted)) == sorted(str(Requirement(one)) for one in extra)
+    assert all(str(one.specifier).startswith("==") for one in wanted)
+
+
+@pytest.mark.parametrize("name", ["scaffold", "trajectory"])
+def test_packages_for_hopper_gpus_change_nothing_that_an_image_has(name: str) -> None:
+    image, added = versions(BY_PATH[f"{name}/requirements"]), versions(BY_PATH["hopper/requirements"])
+    assert {library: added[library] for library in added if library in image and added[library] != image[library]} == {}
+    asked = {normal(one.name) for one in requirements(IMAGES / "hopper" / "requirements.in")}
+    assert asked <= added.keys() - image.keys()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_image_holds_by_itself_what_may_not_be_passed_on(name: str) -> None:
+    assert any(library.startswith(NOT_TO_BE_PASSED_ON) for library in versions(BY_PATH["hopper/requirements"]))
+    for path in (path for path in PATHS if path.startswith(f"{name}/")):
+        assert not [library for library in versions(BY_PATH[path]) if library.startswith(NOT_TO_BE_PASSED_ON)]
 
 
 @pytest.mark.parametrize("name", NAMES)
