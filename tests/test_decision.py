@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from builders import (
 )
 
 from worldexplorer.config import RunConfig
-from worldexplorer.context import Outcome, StageContext
+from worldexplorer.context import Outcome, StageContext, StageDefinition
 from worldexplorer.decision import Action
 from worldexplorer.progress import silent
 from worldexplorer.stage import StageFailedError
@@ -109,6 +111,35 @@ def test_changed_settings_are_refused_with_both_values(
     assert f"records/{stage}.json" in text
     assert go(finished, finished.config(force=True, **{setting: value}))[-1] == "splat"
     assert go(finished, run) == []
+
+
+def made_when_defaults_were_recorded(bench: Workbench, **named: Mapping[str, Any]) -> None:
+    """Run the job with `named` in the settings of its stages."""
+
+    def telling(definition: StageDefinition[Any]) -> StageDefinition[Any]:
+        more = named.get(definition.name, {})
+        return replace(definition, basis=lambda settings: {**definition.basis(settings), **more})
+
+    runner = bench.runner(definitions=tuple(telling(one) for one in toy_rooms()))
+    for stage in STAGES:
+        runner.run(bench.job(), stage, silent)
+
+
+def test_a_default_that_a_record_names_is_as_left_out(bench: Workbench) -> None:
+    made_when_defaults_were_recorded(bench, scaffold={"overlap_psnr": 20.0}, trajectory={"anchors": 13})
+    assert decide(bench) == [(stage, REUSE, "finished before") for stage in STAGES]
+    assert go(bench) == []
+    flip_byte(bench.job_path("trajectory/result.txt"))
+    assert go(bench) == ["trajectory"]  # healed in the words of its record, so what was made from it stays
+    assert decide(bench) == [(stage, REUSE, "finished before") for stage in STAGES]
+    assert "settings.num_images_for_vggt: 8 -> 4" in refusal(bench, bench.config(num_images_for_vggt=4))
+    assert go(bench, bench.config(force=True)) == list(STAGES)
+    assert go(bench) == []
+
+
+def test_another_value_than_the_default_is_not_as_left_out(bench: Workbench) -> None:
+    made_when_defaults_were_recorded(bench, trajectory={"anchors": 12})
+    assert "(settings.anchors: 12 -> not set)" in refusal(bench, bench.config())
 
 
 def test_another_engine_is_named_instead_of_all_its_settings(finished: Workbench) -> None:

@@ -129,6 +129,7 @@ class StageDefinition(Generic[Settings]):
         smaller: settings that need less memory and what they change, or None where nothing can be made smaller.
         instead: what brings a result with one `basis` to another without this stage, for a person; empty where nothing
             does.
+        implied: what holds of settings that a basis leaves out; older records may name them with these values.
     """
 
     number: int
@@ -139,3 +140,4 @@ class StageDefinition(Generic[Settings]):
     source: Callable[[Job, Settings], InputEntry] | None = None
     smaller: Callable[[Settings], tuple[Settings, str] | None] = lambda _settings: None
     instead: Callable[[Mapping[str, Any], Mapping[str, Any]], str] = lambda _made, _wanted: ""
+    implied: Mapping[str, Any] = field(default_factory=dict)

@@ -161,6 +161,8 @@ def decide(
     record = existing.record
     if record is None:
         return _unless_asked(storage, definition, job, known)
+    if _without_implied(record.basis, definition) == known.basis:
+        known = replace(known, basis=record.basis)  # in its words, as the stages made from it know it
     if record.fingerprint != known.fingerprint:
         return _refused(known, _changed_error(record, known, definition, engine.name))
     damage = changed_files(storage, job.id, record)
@@ -171,6 +173,16 @@ def decide(
     if upstream is not None and upstream.action is Action.RUN:
         return _with(known, Action.REUSE, f"if the {upstream.stage} comes out the same again")
     return _with(known, Action.REUSE, "finished before" if record.published else "finished before; publishing is not")
+
+
+def _without_implied(basis: Mapping[str, Any], definition: StageDefinition[Any]) -> dict[str, Any]:
+    """A record's basis as it is written now: without settings that say what holds where they are left out."""
+    settings = {
+        name: value
+        for name, value in basis.get("settings", {}).items()
+        if name not in definition.implied or value != definition.implied[name]
+    }
+    return {**basis, "settings": settings}
 
 
 def _unless_asked(storage: Storage, definition: StageDefinition[Any], job: Job, known: Decision) -> Decision:

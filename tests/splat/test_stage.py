@@ -27,7 +27,8 @@ from worldexplorer.records import StageRecord
 from worldexplorer.scaffold.poses import scaffold_poses
 from worldexplorer.seeds import derive_seed
 from worldexplorer.splat.metrics import halved, psnr
-from worldexplorer.splat.stage import SPLAT, SplatSettings, _heldout_by_size
+from worldexplorer.splat.settings import SplatSettings
+from worldexplorer.splat.stage import SPLAT, _heldout_by_size
 from worldexplorer.stage import StageFailedError
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from worldexplorer.cli.parser import Parser, closest
+from worldexplorer.cli.parser import Parser, choose_from
 from worldexplorer.config import (
     CONFIG_CLASSES,
     BatchConfig,
@@ -193,12 +193,10 @@ def _item(flag: Flag, text: str) -> Any:
         if value is None:
             raise _not_a(flag, text, "number")
     if flag.choices and value not in flag.choices:
-        names = [str(choice) for choice in flag.choices]
-        guess = closest(text, names)
         raise UsageError(
             f"{flag.name} is {_shown(text)}",
             where=f"--{flag.name}",
-            remedy=f"choose from {', '.join(names)}" + (f"; perhaps {guess} was meant" if guess else ""),
+            remedy=choose_from(text, map(str, flag.choices)),
         )
     return value
 

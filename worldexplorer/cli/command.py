@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from worldexplorer import __version__
 from worldexplorer.cli.border import guarded
-from worldexplorer.cli.parser import closest
+from worldexplorer.cli.parser import perhaps
 from worldexplorer.errors import UsageError
 
 COMMANDS = {
@@ -41,9 +41,8 @@ def _dispatch(words: list[str], program: str) -> int:
         sys.stdout.write(f"worldexplorer {__version__}\n")
         return 0
     if name not in COMMANDS:
-        guess = closest(name, COMMANDS)
-        meant = f"perhaps {guess} was meant; " if guess else ""
-        raise UsageError(f"unknown command {name!r}", remedy=f"{meant}choose from {', '.join(COMMANDS)}")
+        remedy = "; ".join([*perhaps(name, COMMANDS), f"choose from {', '.join(COMMANDS)}"])
+        raise UsageError(f"unknown command {name!r}", remedy=remedy)
     # Each command loads only what it uses: --help and a wrong word are answered before the numeric libraries are there.
     command: Callable[[Sequence[str], str], int] = importlib.import_module(f"worldexplorer.cli.{name}").run
     return command(words[1:], f"{program} {name}" if program == "worldexplorer" else program)

@@ -16,11 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from worldexplorer import layout
-from worldexplorer.cli.render import NAME_A_WORLD, NAME_CAMERAS
+from worldexplorer.cli.named_files import NAME_A_WORLD, NAME_CAMERAS, in_the_way, recorded, require_file
 from worldexplorer.cli.world_sources import FileSource, JobSource, Source, Target
 from worldexplorer.config import STAGE_NAMES
 from worldexplorer.errors import UsageError
-from worldexplorer.records import StageRecord
 from worldexplorer.selection import IndexSelection
 from worldexplorer.splat.thinning import Thinning
 from worldexplorer.splat.world_file import SUFFIXES, kind_of
@@ -78,8 +77,7 @@ def file_sources(plies: Sequence[Path], scene: Path | None, out: str | None, wan
     for path, flag, remedy in [(ply, "--ply", NAME_A_WORLD) for ply in plies] + [
         (one, "--scene", NAME_CAMERAS) for one in (scene,) if one is not None
     ]:
-        if not path.is_file():
-            raise UsageError("there is no such file", where=f"{flag} {path}", remedy=remedy)
+        require_file(path, flag, remedy)
     if scene is not None and len(plies) > 1:
         raise UsageError("several files have no scene in common", where="--scene", remedy="name one --ply at a time")
     work: list[tuple[Source, Mapping[str, Target]]] = []
@@ -122,7 +120,7 @@ def batch_sources(storage: Storage, indices: Sequence[str], out: str | None, wan
         raise UsageError("no job has a world yet", where=storage.uri, remedy="run stage 3 first")
     if out is not None and kind_of(out) is not None:
         raise UsageError(f"out is {out}, and a batch has many worlds", where="--out", remedy="name a folder")
-    place = storage if out is None else open_storage(out)
+    place = storage if out is None else _place(out)
     work: list[tuple[Source, Mapping[str, Target]]] = []
     for job in worlds:
         folder = f"{layout.job_folder(job)}/{layout.SPLAT_FOLDER}" if out is None else layout.job_folder(job)
@@ -131,6 +129,16 @@ def batch_sources(storage: Storage, indices: Sequence[str], out: str | None, wan
             (JobSource(storage, job), {kind: Target(place, f"{folder}/{name}", name) for kind, name in names.items()})
         )
     return work, len(jobs) - len(worlds)
+
+
+def _place(out: str) -> Storage:
+    """Where the folders of a batch's jobs go; UsageError where no folder can be made there."""
+    place = open_storage(out)
+    root = place.local_root()
+    blocking = None if root is None else in_the_way(root)
+    if blocking is not None:
+        raise UsageError(f"{blocking} is no folder", where=f"--out {out}", remedy="name another --out")
+    return place
 
 
 def _paths(ply: Path, out: str | None, *, several: bool, wanted: Wanted) -> dict[str, Path]:
@@ -151,13 +159,9 @@ def _paths(ply: Path, out: str | None, *, several: bool, wanted: Wanted) -> dict
 
 def _check_place(path: Path, place: Path, plies: Sequence[Path], *, overwrite: bool) -> None:
     """Refuse to write over a world that is read, a record's file, or anything else that was not said to go."""
-    for folder in place.parents:
-        for stage in STAGE_NAMES.values():
-            record = folder / "records" / f"{stage}.json"
-            if record.is_file() and StageRecord.from_json(record.read_bytes(), where=str(record)).file(
-                place.relative_to(folder).as_posix()
-            ):
-                raise UsageError(f"{path} is a file of a finished job", where=str(record), remedy="name another --out")
+    found = recorded(place)
+    if found is not None:
+        raise UsageError(f"{path} is a file of a finished job", where=str(found.record), remedy="name another --out")
     if place.exists():
         if any(place.samefile(ply) for ply in plies):
             raise UsageError(f"{path} is to be read and written", where="--out", remedy="name another --out")

@@ -22,7 +22,7 @@ from pathlib import Path
 import worldexplorer
 from worldexplorer.cli.checks import weights_line
 from worldexplorer.cli.output import PlainConsole, plain
-from worldexplorer.cli.parser import Parser, closest
+from worldexplorer.cli.parser import Parser, choice
 from worldexplorer.config import BatchConfig, RunConfig
 from worldexplorer.engines import load_engine
 from worldexplorer.errors import UsageError
@@ -56,15 +56,12 @@ def run(argv: Sequence[str], program: str = "worldexplorer doctor") -> int:
     parser = Parser(prog=program, description="Say what this machine can run, and what is missing.")
     parser.add_argument("--engine", metavar="{" + ",".join(engines) + "}", help="look at one engine only")
     chosen = parser.parse_words(argv).engine
-    if chosen is not None and chosen not in engines:
-        guess = closest(chosen, engines)
-        meant = f"; perhaps {guess} was meant" if guess else ""
-        raise UsageError(f"engine is {chosen!r}", where="--engine", remedy=f"choose from {', '.join(engines)}{meant}")
+    looked_at = engines if chosen is None else (choice(chosen, "engine", engines),)
     console = PlainConsole()
     for fact in (*machine_facts(), *package_facts()):
         _print(console, fact)
     able = []
-    for name in engines if chosen is None else (chosen,):
+    for name in looked_at:
         for fact in weight_facts() if name == _ENGINE_WITH_WEIGHTS else ():
             _print(console, fact)
         facts = engine_facts(name)

@@ -69,9 +69,9 @@ class Parser(argparse.ArgumentParser):
         if not word.startswith("-"):
             return UsageError(f"unexpected argument {word!r}", remedy="--help lists what the command takes")
         name = word.partition("=")[0]
-        guess = closest(name.replace("-", "_"), self._option_string_actions, key=lambda flag: flag.replace("-", "_"))
-        meant = f"perhaps {guess} was meant; " if guess else ""
-        return UsageError(f"unknown flag {name}", remedy=f"{meant}--help lists every flag")
+        known = self._option_string_actions
+        meant = perhaps(name.replace("-", "_"), known, key=lambda flag: flag.replace("-", "_"))
+        return UsageError(f"unknown flag {name}", remedy="; ".join([*meant, "--help lists every flag"]))
 
 
 class _Wrapper(textwrap.TextWrapper):
@@ -95,12 +95,22 @@ def closest(word: str, known: Iterable[str], key: Any = str) -> str | None:
     return words[matches[0]] if matches else None
 
 
+def perhaps(word: str, known: Iterable[str], key: Any = str) -> list[str]:
+    """What may have been meant, as a sentence; empty where no known word is near."""
+    guess = closest(word, known, key)
+    return [] if guess is None else [f"perhaps {guess} was meant"]
+
+
+def choose_from(word: str, known: Iterable[str], other: str = "") -> str:
+    """The remedy for a word that is none of those known; `other` is what else could be said."""
+    names = tuple(known)
+    return "; ".join([f"choose from {', '.join(names)}{other}", *perhaps(word, names)])
+
+
 def choice(text: str, name: str, choices: Sequence[str]) -> str:
     """The word of flag `name`; UsageError where it is none of the choices."""
     if text not in choices:
-        guess = closest(text, choices)
-        meant = f"; perhaps {guess} was meant" if guess else ""
-        raise UsageError(f"{name} is {text!r}", where=f"--{name}", remedy=f"choose from {', '.join(choices)}{meant}")
+        raise UsageError(f"{name} is {text!r}", where=f"--{name}", remedy=choose_from(text, choices))
     return text
 
 

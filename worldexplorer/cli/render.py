@@ -19,12 +19,13 @@ from pathlib import Path
 
 import numpy as np
 
+from worldexplorer.cli.named_files import NAME_A_WORLD, NAME_CAMERAS, checked_cameras, checked_world, require_file
 from worldexplorer.cli.output import PlainConsole, plain
-from worldexplorer.cli.parser import Parser, choice, closest, whole_number
+from worldexplorer.cli.parser import Parser, choice, choose_from, whole_number
 from worldexplorer.cli.renderers import RENDERERS, choose_renderer, drawing_as
 from worldexplorer.cli.wording import plural
 from worldexplorer.engine import Images, Poses, SplatTrainer
-from worldexplorer.errors import UsageError, UserError
+from worldexplorer.errors import UsageError
 from worldexplorer.geometry.cameras import normalised_intrinsics
 from worldexplorer.geometry.gaussians import Gaussians
 from worldexplorer.geometry.transforms import read_transforms
@@ -32,7 +33,7 @@ from worldexplorer.pictures import frame_name, write_picture
 from worldexplorer.report.video import write_video
 from worldexplorer.splat.camera_paths import FRAME_RATE, published_outings, scene_outings, turn, walk
 from worldexplorer.splat.renders import DepthRange, depth_range, frames
-from worldexplorer.splat.world_file import UP, World, read_world, scene_of
+from worldexplorer.splat.world_file import UP, scene_of
 
 PATHS = ("turntable", "walk")
 SIZE_RANGE = (16, 4096)
@@ -42,8 +43,6 @@ DEFAULT_SIZE = 512
 _VIDEO = ".mp4"
 _DEPTH_SAMPLES = 8
 """Frames, spread over the path, that set the range of depths."""
-NAME_A_WORLD = "name a PLY file in the INRIA layout, such as splat/splat.ply of a job; packed files are not read"
-NAME_CAMERAS = "name a scene's transforms.json, such as scenes/*/img2trajvid/transforms.json of a job"
 
 
 @dataclass(frozen=True)
@@ -68,8 +67,7 @@ def run(argv: Sequence[str], program: str = "worldexplorer render") -> int:
     words = _parser(program).parse_words(argv)
     if words.ply is None:
         raise UsageError("--ply is missing", remedy=f"give it as {program} --ply splat.ply --path turntable")
-    if not Path(words.ply).is_file():
-        raise UsageError("there is no such file", where=f"--ply {words.ply}", remedy=NAME_A_WORLD)
+    require_file(Path(words.ply), "--ply", NAME_A_WORLD)
     size = whole_number(words.size, "size", SIZE_RANGE)
     rate = whole_number(words.fps, "fps", RATE_RANGE)
     path = camera_path(words.path, Path(words.ply))
@@ -110,17 +108,9 @@ def camera_path(name: str, ply: Path) -> CameraPath:
             return _square(walk(published_outings()), "the built-in trajectories at full length, through walls too")
         return _square(walk(scene_outings(read_transforms(scene))), f"the trajectories of {scene}")
     if not name.endswith(".json"):
-        guess = closest(name, PATHS)
-        meant = f"; perhaps {guess} was meant" if guess else ""
-        raise UsageError(
-            f"path is {name!r}", where="--path", remedy=f"choose from {', '.join(PATHS)} or name a .json{meant}"
-        )
-    if not Path(name).is_file():
-        raise UsageError("there is no such file", where=f"--path {name}", remedy=NAME_CAMERAS)
-    try:
-        cameras = read_transforms(Path(name))
-    except UserError as error:
-        raise UsageError(error.what, where=error.where, remedy=NAME_CAMERAS) from error
+        raise UsageError(f"path is {name!r}", where="--path", remedy=choose_from(name, PATHS, " or name a .json"))
+    require_file(Path(name), "--path", NAME_CAMERAS)
+    cameras = checked_cameras(Path(name))
     return CameraPath(cameras.c2w, cameras.intrinsics, cameras.width / cameras.height, f"the cameras of {name}")
 
 
@@ -157,17 +147,6 @@ def _shape(size: int, aspect: float) -> tuple[int, int]:
     longer = size // 2 * 2
     width, height = (longer, longer / aspect) if aspect >= 1.0 else (longer * aspect, longer)
     return max(round(width / 2) * 2, 2), max(round(height / 2) * 2, 2)
-
-
-def checked_world(ply: Path, up: str) -> World:
-    """What a file named by a person holds; UsageError where that is none, or empty."""
-    try:
-        world = read_world(ply, up)
-    except UserError as error:
-        raise UsageError(error.what, where=error.where, remedy=NAME_A_WORLD) from error
-    if not world.gaussians.count:
-        raise UsageError("the file holds no Gaussians", where=str(ply), remedy=NAME_A_WORLD)
-    return world
 
 
 def _write_folder(folder: Path, pictures: Iterator[Images]) -> None:

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from worldexplorer.checksum import file_sha256
 from worldexplorer.cli.output import PlainConsole, plain
-from worldexplorer.cli.parser import Parser, closest
+from worldexplorer.cli.parser import Parser, choose_from
 from worldexplorer.cli.wording import plural
 from worldexplorer.config import STAGE_NAMES, ScaffoldConfig, TrajectoryConfig
 from worldexplorer.errors import UsageError
@@ -59,9 +59,7 @@ def run(argv: Sequence[str], program: str = "worldexplorer weights") -> int:
     if words.action is None:
         raise UsageError("no action", remedy=f"give one of {', '.join(_ACTIONS)}, such as {program} list")
     if words.action not in _ACTIONS:
-        guess = closest(words.action, _ACTIONS)
-        meant = f"; perhaps {guess} was meant" if guess else ""
-        raise UsageError(f"unknown action {words.action!r}", remedy=f"choose from {', '.join(_ACTIONS)}{meant}")
+        raise UsageError(f"unknown action {words.action!r}", remedy=choose_from(words.action, _ACTIONS))
     _refuse_unused_flags(words)
     console = PlainConsole()
     if words.action == "lock":
@@ -251,9 +249,7 @@ def _selected(words: Namespace) -> list[WeightSet]:
 def _named(words: Namespace, sets: Mapping[str, WeightSet]) -> list[WeightSet]:
     for name in words.models:
         if name not in sets:
-            guess = closest(name, sets)
-            meant = f"; perhaps {guess} was meant" if guess else ""
-            raise UsageError(f"there is no model {name!r}", remedy=f"choose from {', '.join(sets)}{meant}")
+            raise UsageError(f"there is no model {name!r}", remedy=choose_from(name, sets))
     return [sets[name] for name in dict.fromkeys(words.models)]
 
 

@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldexplorer import layout
-from worldexplorer.cli.render import NAME_CAMERAS, checked_world
+from worldexplorer.checksum import file_sha256
+from worldexplorer.cli.named_files import checked_cameras, checked_world, in_the_way, recorded
 from worldexplorer.config import STAGE_NAMES
 from worldexplorer.errors import DamagedInputError, UsageError, UserError
 from worldexplorer.geometry.ply import read_points
@@ -56,6 +57,18 @@ class Target:
     key: str
     shown: str
 
+    def require_room(self) -> None:
+        """UserError where no file can be made there: a folder has its name, or a file that of a folder above it."""
+        root = self.storage.local_root()
+        if root is None:
+            return  # a bucket has no folders
+        path = root / self.key
+        if path.is_dir():
+            raise UserError("a folder lies where the file is to go", where=str(path), remedy="move it away")
+        blocking = in_the_way(path.parent)
+        if blocking is not None:
+            raise UserError("a file lies where a folder is to go", where=str(blocking), remedy="move it away")
+
 
 class Source(Protocol):
     """A world to convert; what it fetched goes at the end of its `with`."""
@@ -70,6 +83,9 @@ class Source(Protocol):
 
     def world(self, up: str) -> World:
         """What it holds."""
+
+    def require_current(self) -> None:
+        """UserError where another world has taken its place since it was read."""
 
     def __enter__(self) -> Self:
         """Begin to read."""
@@ -99,10 +115,7 @@ class FileSource:
                 where=self.name,
                 remedy=f"name its {TRANSFORMS_NAME} with --scene",
             )
-        try:
-            cameras = read_transforms(path)
-        except UserError as error:
-            raise UsageError(error.what, where=error.where, remedy=NAME_CAMERAS) from error
+        cameras = checked_cameras(path)
 
         def points() -> NDArray[np.float32]:
             if cameras.ply_file_path is None:
@@ -117,7 +130,17 @@ class FileSource:
 
     def world(self, up: str) -> World:
         """See Source."""
+        found = recorded(self._ply.resolve())
+        if found is not None and file_sha256(self._ply) != found.entry.sha256:
+            raise UsageError(
+                "the file is not what the record of its job says",
+                where=f"{self.name}, {found.record}",
+                remedy="run the command of its batch again: it heals; or convert a copy of it in another folder",
+            )
         return checked_world(self._ply, up)
+
+    def require_current(self) -> None:
+        """A file is what it was when it was read."""
 
     def __enter__(self) -> Self:
         return self
@@ -134,15 +157,21 @@ class JobSource:
         self._storage = storage
         self._job = job
         self._opened = ExitStack()
+        self._inputs: dict[str, RecordedInputs] = {}
 
     def there_already(self, targets: Mapping[str, Target], *, overwrite: bool) -> Collection[str]:
-        """Those that the record names, and without `overwrite` those younger than the world; UserError for older."""
+        """Those that the record names, and without `overwrite` those younger than the world.
+
+        Raises:
+            UserError: one is older, or there is no room for it.
+        """
         key = layout.record(self._job, _SPLAT)
         record = StageRecord.from_json(self._storage.read(key), where=key)
         recorded = {f"{layout.job_folder(self._job)}/{entry.path}" for entry in record.files}
         made = datetime.fromisoformat(record.finished_at).timestamp()
         there = []
         for kind, target in targets.items():
+            target.require_room()
             found = target.storage.stat(target.key)
             if target.storage is self._storage and target.key in recorded:
                 there.append(kind)
@@ -158,7 +187,7 @@ class JobSource:
         """See Source."""
         with _healing():
             try:
-                splat, scene = self._inputs(_SPLAT), self._inputs(_TRAJECTORY)
+                splat, scene = self._read(_SPLAT), self._read(_TRAJECTORY)
             except NotFoundError as error:
                 raise UserError(
                     "the job has no finished scene, which says what is seen",
@@ -187,17 +216,28 @@ class JobSource:
     def world(self, up: str) -> World:
         """See Source."""
         with _healing():
-            inputs = self._inputs(_SPLAT)
+            inputs = self._read(_SPLAT)
             return read_world(inputs.path(inputs.record.outputs["export_path"]), up)
+
+    def require_current(self) -> None:
+        """See Source."""
+        key = layout.record(self._job, _SPLAT)
+        if StageRecord.from_json(self._storage.read(key), where=key).content != self._read(_SPLAT).record.content:
+            raise UserError("the world was trained again meanwhile", where=key, remedy="run it again")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._inputs.clear()
         self._opened.close()
 
-    def _inputs(self, stage: str) -> RecordedInputs:
-        return self._opened.enter_context(closing(RecordedInputs(self._storage, self._job, stage)))
+    def _read(self, stage: str) -> RecordedInputs:
+        """What the record of a stage names, the same for everything that is read within one `with`."""
+        if stage not in self._inputs:
+            inputs = RecordedInputs(self._storage, self._job, stage)
+            self._inputs[stage] = self._opened.enter_context(closing(inputs))
+        return self._inputs[stage]
 
 
 @contextmanager

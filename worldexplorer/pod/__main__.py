@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from worldexplorer.cli.border import guarded
-from worldexplorer.cli.parser import Parser, closest
+from worldexplorer.cli.parser import Parser, perhaps
 from worldexplorer.errors import UsageError
 
 TASKS = ("plan", "scaffold", "trajectory", "splat", "batch_summary")
@@ -23,9 +23,8 @@ def _run(argv: Sequence[str]) -> int:
     parser.add_argument("--executor_input", metavar="JSON", help="what the pipeline passes as '{{$}}'")
     words = parser.parse_words(argv)
     if words.task not in TASKS:
-        guess = closest(words.task, TASKS)
-        meant = f"perhaps {guess} was meant; " if guess else ""
-        raise UsageError(f"unknown task {words.task!r}", remedy=f"{meant}choose from {', '.join(TASKS)}")
+        remedy = "; ".join([*perhaps(words.task, TASKS), f"choose from {', '.join(TASKS)}"])
+        raise UsageError(f"unknown task {words.task!r}", remedy=remedy)
     if words.executor_input is None:
         raise UsageError("--executor_input is missing", remedy="this program is started by the pipeline")
     return run_task(words.task, words.executor_input)

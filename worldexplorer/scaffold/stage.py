@@ -208,4 +208,5 @@ SCAFFOLD: StageDefinition[ScaffoldSettings] = StageDefinition(
     produce=produce_scaffold,
     source=scaffold_source,
     smaller=fewer_joint_frames,
+    implied={"overlap_psnr": DEFAULT_OVERLAP_DB},
 )

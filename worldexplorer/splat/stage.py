@@ -17,10 +17,8 @@ Example:
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldexplorer import layout
-from worldexplorer.config import STAGE_NAMES, RunConfig
+from worldexplorer.config import STAGE_NAMES
 from worldexplorer.context import InputFiles, Outcome, StageContext, StageDefinition
-from worldexplorer.dataset import Job
-from worldexplorer.engine import Engine, NotMeasured, Poses, SplatScene, SplatTrainer, Views
+from worldexplorer.engine import NotMeasured, Poses, SplatScene, SplatTrainer, Views
 from worldexplorer.errors import DefectError
 from worldexplorer.geometry.cameras import normalised_intrinsics
 from worldexplorer.geometry.gaussians import Gaussians
@@ -47,50 +44,14 @@ from worldexplorer.splat.formats import require_formats
 from worldexplorer.splat.metrics import compare, halved, psnr
 from worldexplorer.splat.renders import depth_pictures, depth_range, frames
 from worldexplorer.splat.run_data import keep_with, keeping, run_data_folder
+from worldexplorer.splat.settings import SplatSettings, instead, settings_basis, smaller_training, splat_settings
 from worldexplorer.splat.thinning import Thinning, chosen, kept
 from worldexplorer.trajectory.scene import SCAFFOLD_VIEWS
 
 _NOTHING_KEPT_OUT = "not computed: training saw all views"
 _TAKEN_OUT = "not computed: Gaussians were taken out after the trainer had measured"
-_AFTERWARDS = frozenset({"export_formats", "max_gaussians", "filter_floaters"})
-"""Settings that come after the training."""
 LEAST_MEASURED_SIZE = 64
 """Pixels: held-out views are compared at full size, half of it and so on down to this."""
-
-
-@dataclass(frozen=True)
-class SplatSettings:
-    """What is done with the trained Gaussians, where the trainer's run data go, and how memory is saved.
-
-    Attributes:
-        nerf_folder: where the trainer's run data go; None for the attempt's own folder.
-        keep_training: whether they are kept.
-        formats: files written besides the two PLY files, `spz` and `compressed-ply`, in alphabetical order.
-        thinning: which Gaussians are taken out.
-        training: what of the trainer's settings changes its results; in an engine's words.
-        smaller_trainings: what can be changed, one after the other, when memory runs out; in an engine's words.
-        made_smaller: how many of these are in force.
-    """
-
-    nerf_folder: str | None = None
-    keep_training: bool = False
-    formats: tuple[str, ...] = ()
-    thinning: Thinning = field(default_factory=Thinning)
-    training: Mapping[str, Any] = field(default_factory=dict)
-    smaller_trainings: tuple[str, ...] = ()
-    made_smaller: int = 0
-
-
-def splat_settings(_job: Job, run: RunConfig, engine: Engine) -> SplatSettings:
-    """The settings of one job."""
-    return SplatSettings(
-        nerf_folder=run.splat.nerf_folder,
-        keep_training=run.splat.keep_training,
-        formats=tuple(sorted(set(run.splat.export_formats) - {"ply"})),
-        thinning=Thinning(run.splat.filter_floaters, run.splat.max_gaussians),
-        training=engine.defaults.splat_training,
-        smaller_trainings=engine.defaults.smaller_trainings,
-    )
 
 
 def produce_splat(context: StageContext[SplatSettings]) -> Outcome:
@@ -263,44 +224,12 @@ def _film(trainer: SplatTrainer, gaussians: Gaussians, path: Poses, size: int, f
     write_video(file, frames(trainer, gaussians, path, lenses, size, progress=progress), FRAME_RATE)
 
 
-def _basis(settings: SplatSettings) -> Mapping[str, Any]:
-    """What is not as without any flag: records from before an option existed stay valid."""
-    basis: dict[str, Any] = {}
-    if settings.formats:
-        basis["export_formats"] = list(settings.formats)
-    if settings.thinning.max_gaussians is not None:
-        basis["max_gaussians"] = settings.thinning.max_gaussians
-    if settings.thinning.filter_floaters:
-        basis["filter_floaters"] = True
-    if settings.training:
-        basis["training"] = dict(settings.training)
-    return basis
-
-
-def _instead(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """A finished world need not be trained again for other formats or fewer Gaussians."""
-    if any(made.get(name) != wanted.get(name) for name in (made.keys() | wanted.keys()) - _AFTERWARDS):
-        return ""
-    most, unfiltered = wanted.get("max_gaussians", math.inf), not wanted.get("filter_floaters")
-    if most > made.get("max_gaussians", math.inf) or (unfiltered and made.get("filter_floaters")):
-        return ""  # what was taken out is gone
-    return "worldexplorer convert makes it from the finished world, without training"
-
-
-def _smaller_training(settings: SplatSettings) -> tuple[SplatSettings, str] | None:
-    """The engine's next way to train with less memory."""
-    if settings.made_smaller >= len(settings.smaller_trainings):
-        return None
-    changed = settings.smaller_trainings[settings.made_smaller]
-    return replace(settings, made_smaller=settings.made_smaller + 1), changed
-
-
 SPLAT: StageDefinition[SplatSettings] = StageDefinition(
     number=3,
     name=STAGE_NAMES[3],
     settings=splat_settings,
-    basis=_basis,
+    basis=settings_basis,
     produce=produce_splat,
-    smaller=_smaller_training,
-    instead=_instead,
+    smaller=smaller_training,
+    instead=instead,
 )

@@ -30,6 +30,7 @@ from worldexplorer.trajectory.collision import CollisionVerdict, clearance_thres
 from worldexplorer.trajectory.films import turns_of, write_walk, write_walkthrough
 from worldexplorer.trajectory.generate import ShotGenerator, planned_samplings
 from worldexplorer.trajectory.heldout import heldout_poses
+from worldexplorer.trajectory.paths import ANCHOR_COUNT
 from worldexplorer.trajectory.scene import (
     COLLISION_NAME,
     HELDOUT_FOLDER,
@@ -215,4 +216,5 @@ TRAJECTORY: StageDefinition[TrajectorySettings] = StageDefinition(
     basis=settings_basis,
     produce=produce_scene,
     smaller=fewer_images,
+    implied={"anchors": ANCHOR_COUNT},
 )
