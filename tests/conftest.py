@@ -7,11 +7,12 @@ can bring.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import pytest
 
@@ -56,6 +57,18 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if os.environ.get("REQUIRE_ALL") == "1" and part not in BROUGHT_BY_HAND:
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _gpus_are_looked_at_once() -> Iterator[None]:
+    """A look takes seconds, in which a process loads torch; this machine's GPUs stay the same meanwhile."""
+    from worldexplorer.models import engine, gpus
+
+    with pytest.MonkeyPatch.context() as patch:
+        once = functools.cache(gpus.look_at_gpus)
+        for module in (gpus, engine):
+            patch.setattr(module, "look_at_gpus", once)
+        yield
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -106,6 +106,8 @@ def other_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file.write_text(TORCH)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(module, "_seen", {})
+    for name in ("gpus", "engine"):  # tests look once, this one each time
+        monkeypatch.setattr(f"worldexplorer.models.{name}.look_at_gpus", look_at_gpus)
     for name in ("is_available", "device_count", "mem_get_info", "get_device_name", "get_device_capability"):
         monkeypatch.setattr(torch.cuda, name, lambda *_: pytest.fail("this process would hold a context"))
     return file
