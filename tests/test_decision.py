@@ -132,7 +132,7 @@ def test_a_default_that_a_record_names_is_as_left_out(bench: Workbench) -> None:
     flip_byte(bench.job_path("trajectory/result.txt"))
     assert go(bench) == ["trajectory"]  # healed in the words of its record, so what was made from it stays
     assert decide(bench) == [(stage, REUSE, "finished before") for stage in STAGES]
-    assert "settings.num_images_for_vggt: 8 -> 4" in refusal(bench, bench.config(num_images_for_vggt=4))
+    assert "(settings.num_images_for_vggt: 8 -> 4)" in refusal(bench, bench.config(num_images_for_vggt=4))
     assert go(bench, bench.config(force=True)) == list(STAGES)
     assert go(bench) == []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from worldexplorer.layout import JobId
 from worldexplorer.progress import silent
 from worldexplorer.records import StageRecord
 from worldexplorer.scaffold.picks import PICKS_FILE
+from worldexplorer.scaffold.stage import SCAFFOLD
 from worldexplorer.stage import StageFailedError, StageWaitingError
 from worldexplorer.storage import open_storage
 from worldexplorer.worker import run_jobs
@@ -227,6 +229,19 @@ class TestOtherSettings:
         (decision,) = bench.runner(manual(bench), engine=TextEngine()).decide(bench.job())
         assert (decision.action, decision.reason) == (Action.RUN, "goes on with what a person says")
         assert run(bench).metrics["corner_variants"] == PICKS
+
+    def test_a_default_that_was_recorded_is_as_left_out(self, bench: Workbench) -> None:
+        naming = replace(SCAFFOLD, basis=lambda settings: {**SCAFFOLD.basis(settings), **SCAFFOLD.implied})
+        with pytest.raises(StageWaitingError):
+            runner = bench.runner(manual(bench), engine=TextEngine(), definitions=(naming,))
+            runner.run(bench.job(), "scaffold", silent)
+        pick(bench)
+        (decision,) = bench.runner(manual(bench), engine=TextEngine()).decide(bench.job())
+        assert (decision.action, decision.reason) == (Action.RUN, "goes on with what a person says")
+        assert "(seed: 0 -> 1)" in refusal(bench, seed=1).message
+        engine = TextEngine()
+        assert run(bench, engine).metrics["corner_variants"] == PICKS
+        assert engine.made == []
 
     def test_force_asks_anew(self, bench: Workbench) -> None:
         ask(bench)

@@ -161,10 +161,11 @@ def decide(
     record = existing.record
     if record is None:
         return _unless_asked(storage, definition, job, known)
-    if _without_implied(record.basis, definition) == known.basis:
+    said = _without_implied(record.basis, definition)
+    if said == known.basis:
         known = replace(known, basis=record.basis)  # in its words, as the stages made from it know it
     if record.fingerprint != known.fingerprint:
-        return _refused(known, _changed_error(record, known, definition, engine.name))
+        return _refused(known, _changed_error(record, said, known, definition, engine.name))
     damage = changed_files(storage, job.id, record)
     if damage:
         return _with(known, Action.RUN, f"heals {damage[0]}" + (f" and {len(damage) - 1} more" if damage[1:] else ""))
@@ -193,9 +194,12 @@ def _unless_asked(storage: Storage, definition: StageDefinition[Any], job: Job, 
         return _refused(known, error)
     if asked is None:
         return known
+    said = _without_implied(asked.basis, definition)
+    if said == known.basis:
+        known = replace(known, basis=asked.basis)
     if asked.fingerprint == known.fingerprint:
         return _with(known, Action.RUN, "goes on with what a person says")
-    changes = "; ".join(differences(asked.basis, known.basis))
+    changes = "; ".join(differences(said, known.basis))
     return _refused(
         known,
         UserError(
@@ -254,10 +258,13 @@ def _as_own(error: WorldExplorerError | OSError) -> WorldExplorerError:
     return InfrastructureError(f"the input cannot be read: {error.strerror}", where=str(error.filename or ""))
 
 
-def _changed_error(record: StageRecord, known: Decision, definition: StageDefinition[Any], engine: str) -> UserError:
+def _changed_error(
+    record: StageRecord, said: Mapping[str, Any], known: Decision, definition: StageDefinition[Any], engine: str
+) -> UserError:
+    """The record's result is of another basis than is known now; `said` is the record's as it is written now."""
     where = layout.record(layout.JobId(record.index, record.variant), record.stage)
     stages = " ".join(str(number) for number in range(definition.number, 4))
-    same_but_input = {**record.basis, "input": None} == {**known.basis, "input": None}
+    same_but_input = {**said, "input": None} == {**known.basis, "input": None}
     if same_but_input and definition.number > 1 and record.input is not None:
         return UserError(
             f"stage {definition.number} output is older than its {record.input.stage}",
@@ -266,10 +273,10 @@ def _changed_error(record: StageRecord, known: Decision, definition: StageDefini
         )
     # Two engines have hardly a setting in common, so the rest would bury what was changed.
     changed = [f"engine: {record.engine} -> {engine}"] if record.engine != engine else []
-    changes = "; ".join(changed or differences(record.basis, known.basis))
+    changes = "; ".join(changed or differences(said, known.basis))
     made = f"made from another {record.input.stage}" if same_but_input and record.input else "made with other settings"
-    same_but_settings = {**record.basis, "settings": None} == {**known.basis, "settings": None}
-    settings = record.basis.get("settings", {}), known.basis.get("settings", {})
+    same_but_settings = {**said, "settings": None} == {**known.basis, "settings": None}
+    settings = said.get("settings", {}), known.basis.get("settings", {})
     instead = definition.instead(*settings) if same_but_settings else ""
     return UserError(
         f"stage {definition.number} has a result {made} ({changes})",

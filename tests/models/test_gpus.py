@@ -24,6 +24,7 @@ class cuda:
     get_device_name = staticmethod(lambda number: ("NVIDIA H200", "NVIDIA L4")[number])
     get_device_capability = staticmethod(lambda number: (9, 0))
     mem_get_info = staticmethod(lambda number: (7 * 2**30, 8 * 2**30))
+    get_device_properties = staticmethod(lambda number: type("Card", (), {"total_memory": 8 * 2**30}))
 """
 """Stands for torch in a process that looks at GPUs."""
 

@@ -6,6 +6,7 @@ import pytest
 
 from worldexplorer.errors import UserError
 from worldexplorer.models.seva.memory import Placement, choose_placement, least_gib, wanted_gib, winograd_fits
+from worldexplorer.models.seva.settings import SevaSettings
 from worldexplorer.units import GIB
 
 PIXELS = 576 * 576
@@ -36,6 +37,20 @@ def test_large_cards_have_room_for_the_second_weights(card: int) -> None:
     assert winograd_fits(card * 10**9 if card > 48 else card * GIB)
     assert choose_placement(free_on(card), 24, PIXELS, 2, winograd=True) == Placement(resident=True, recorded=True)
     assert not winograd_fits(16 * GIB)
+
+
+def test_a_large_card_with_little_free_is_told_what_does_without_the_second_weights() -> None:
+    between = int(GIB * (least_gib(21, PIXELS, 2) + 0.5))
+    with pytest.raises(UserError, match=r"9\.8 GiB are needed.*or --precision bfloat16$"):
+        choose_placement(between, 21, PIXELS, 2, winograd=True)
+    with pytest.raises(UserError) as caught:
+        choose_placement(4 * GIB, 21, PIXELS, 2, winograd=True)
+    assert "bfloat16" not in caught.value.remedy, "that would not help"
+
+
+@pytest.mark.parametrize(("capability", "expected"), [((9, 0), True), ((8, 0), True), ((7, 5), False)])
+def test_old_gpus_have_no_second_weights(capability: tuple[int, int], expected: bool) -> None:
+    assert SevaSettings().winograd(capability, 48 * GIB) is expected
 
 
 def test_too_little_memory_names_the_least() -> None:

@@ -136,8 +136,7 @@ def test_no_gpu_is_an_error_that_says_so(files: SevaFiles, monkeypatch: pytest.M
 
 def test_too_little_memory_is_said_before_anything_loads(files: SevaFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (6 * GIB, 8 * GIB))
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 6))
+    monkeypatch.setattr(module, "card_of", lambda device: ((8, 6), 8 * GIB))
     monkeypatch.setattr(module, "load_network", lambda *args: pytest.fail("was loaded"))
     with pytest.raises(UserError, match=r"too little GPU memory for SEVA: 6.0 GiB are free"):
         SevaModel(files, device=torch.device("cuda", 0))
@@ -172,8 +171,7 @@ def put_on_a_card(model: SevaModel, monkeypatch: pytest.MonkeyPatch, free_gib: f
     """As if the model were on an Ampere GPU, in half precision."""
     model.device = torch.device("cuda", 0)
     model._kind = torch.float16
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 6))
+    monkeypatch.setattr(module, "card_of", lambda device: ((8, 6), int(card_gib * GIB)))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(free_gib * GIB), int(card_gib * GIB)))
 
 

@@ -33,7 +33,7 @@ from worldexplorer.engine import (
 from worldexplorer.errors import UserError
 from worldexplorer.models.compilers import require_compiler
 from worldexplorer.models.geometry_models import FrameModel, depth_model, geometry_model, require_room
-from worldexplorer.models.gpus import Sight, card_bytes, equal_gpus, look_at_gpus
+from worldexplorer.models.gpus import Sight, card_of, equal_gpus, look_at_gpus
 from worldexplorer.models.licences import commercial_refusals, require_permitted
 from worldexplorer.models.picture_models import (
     INPAINT,
@@ -54,7 +54,7 @@ from worldexplorer.models.picture_models import (
 )
 from worldexplorer.models.residents import Residents
 from worldexplorer.models.seva.config import TRAINED_FRAMES
-from worldexplorer.models.seva.memory import PUBLISHED_PIXELS, wanted_gib, winograd_fits
+from worldexplorer.models.seva.memory import PUBLISHED_PIXELS, wanted_gib
 from worldexplorer.models.seva.memory import choose_placement as choose_seva_placement
 from worldexplorer.models.seva.settings import SevaSettings
 from worldexplorer.models.splat_trainers import described_training, make_trainer, missing_for_training
@@ -174,7 +174,8 @@ class FullEngine:
             UserError: there is no usable GPU, or the weights cannot be had.
         """
         self._permit(SEVA_WEIGHTS)
-        winograd = self._seva.winograd and winograd_fits(card_bytes())
+        _require_packages("SEVA")
+        winograd = self._seva.winograd(*card_of())
         wanted = wanted_gib(self._seva.most_frames, PUBLISHED_PIXELS, self._seva.bytes_a_value, winograd=winograd)
         return self._residents.get("seva", math.ceil(wanted * GIB), self._load_seva)
 
@@ -317,7 +318,7 @@ class FullEngine:
         ]
         if seva_frames:
             size = self._seva.bytes_a_value
-            twice = self._seva.winograd and winograd_fits(sight.card_bytes)
+            twice = self._seva.winograd(sight.capability, sight.card_bytes)
             checks.append(partial(choose_seva_placement, free, seva_frames, PUBLISHED_PIXELS, size, winograd=twice))
             checks.append(partial(equal_gpus, self._gpus, sight.kinds))
             if self._seva.needs_compiler:

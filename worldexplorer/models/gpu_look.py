@@ -33,7 +33,8 @@ def look() -> dict[str, Any]:
     if torch.cuda.is_available():
         seen["names"] = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
         seen["capability"] = list(torch.cuda.get_device_capability(0))
-        seen["free_bytes"], seen["card_bytes"] = torch.cuda.mem_get_info(0)
+        seen["free_bytes"], _ = torch.cuda.mem_get_info(0)
+        seen["card_bytes"] = torch.cuda.get_device_properties(0).total_memory
     return seen
 
 

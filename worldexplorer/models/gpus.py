@@ -118,11 +118,18 @@ def first_gpu(title: str) -> torch.device:
     return torch.device("cuda", torch.cuda.current_device())
 
 
-def card_bytes(device: torch.device | None = None) -> int:
-    """All the memory of a GPU, whoever uses it; 0 where there is none. The current one unless given."""
+def card_of(device: torch.device | None = None) -> tuple[tuple[int, int], int]:
+    """A GPU's compute capability, and all its memory in bytes, whoever uses it; zeros where there is none.
+
+    Args:
+        device: which; the first one unless given.
+    """
     import torch
 
-    return int(torch.cuda.mem_get_info(device)[1]) if torch.cuda.is_available() else 0
+    if not torch.cuda.is_available():
+        return (0, 0), 0
+    card = torch.cuda.get_device_properties(device or torch.device("cuda", 0))
+    return (card.major, card.minor), card.total_memory
 
 
 def visible_gpus(limit: int | None) -> tuple[str, ...]:

@@ -187,7 +187,7 @@ class FusedOperations(PlainOperations):
         """Arranged weights, where this way is taken.
 
         Its results are off by twice as much as a direct convolution's, both by rounding: by 7e-4 in float16, but by
-        5.5e-3 in bfloat16, for which the way is not taken.
+        5.5e-3 in bfloat16 (docs/seva-speed.md), for which the way is not taken.
         """
         channels = convolution.in_channels, convolution.out_channels
         whole = not any(size % winograd.CHANNELS for size in channels)

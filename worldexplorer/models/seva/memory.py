@@ -30,6 +30,8 @@ PUBLISHED_PIXELS = 576 * 576
 """Of a picture."""
 FEWER_FRAMES = "--num_seva_frames 8 or 16"
 """What keeps stage 1 to as many frames at once as stage 2."""
+WITHOUT_WINOGRAD = "--precision bfloat16"
+"""What does without the second weights of wide convolutions."""
 _HALF_BYTES = 2
 _NETWORK_GIB = 3.2
 """The network's weights in half precision, and those kept in a second arrangement."""
@@ -88,7 +90,8 @@ def choose_placement(
             f"too little GPU memory for SEVA: {free:.1f} GiB are free, {least:.1f} GiB are needed for "
             f"{frames} frames at once{way_out}",
             remedy="end other programs on this GPU, or take one with more memory"
-            + (f" or {FEWER_FRAMES}" if free >= fewer else ""),
+            + (f" or {FEWER_FRAMES}" if free >= fewer else "")
+            + (f" or {WITHOUT_WINOGRAD}" if winograd and free >= least_gib(frames, pixels, bytes_a_value) else ""),
         )
     fits = free >= wanted_gib(frames, pixels, bytes_a_value, winograd=winograd)
     return Placement(resident=fits, recorded=fits)

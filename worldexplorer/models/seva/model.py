@@ -31,18 +31,18 @@ from torch import Tensor
 from worldexplorer.engine import Images, NovelViewRequest
 from worldexplorer.errors import DefectError, OutOfMemoryError, UserError
 from worldexplorer.models.compilers import keep_compiled_kernels, require_compiler
-from worldexplorer.models.gpus import card_bytes, first_gpu
+from worldexplorer.models.gpus import card_of, first_gpu
 from worldexplorer.models.seva.attention import attention_backends
 from worldexplorer.models.seva.cameras import pluecker_maps
 from worldexplorer.models.seva.checkpoint import load_network
 from worldexplorer.models.seva.config import LATENT_CHANNELS, LATENT_SCALE, TRAINED_FRAMES
 from worldexplorer.models.seva.eight_bit import EightBitOperations, require_eight_bit_units
 from worldexplorer.models.seva.guidance import guidance_scales
-from worldexplorer.models.seva.memory import PUBLISHED_PIXELS, Placement, choose_placement, least_gib, winograd_fits
+from worldexplorer.models.seva.memory import PUBLISHED_PIXELS, Placement, choose_placement, least_gib
 from worldexplorer.models.seva.operations import Operations
 from worldexplorer.models.seva.pictures import load_codec, load_image_tower
 from worldexplorer.models.seva.sampler import Conditions, SamplingPlan, Step, sample, take_step
-from worldexplorer.models.seva.settings import SevaSettings
+from worldexplorer.models.seva.settings import OWN_KERNELS_FROM, SevaSettings
 from worldexplorer.progress import Progress, part
 from worldexplorer.units import GIB
 
@@ -51,7 +51,6 @@ _DEEPEST = 8
 _REMEMBERED = 1024
 """Given pictures whose encodings are kept; 90 KB each."""
 _DENOISING_SHARE = 0.95
-_HALF_KERNELS_FROM = (8, 0)
 
 _log = logging.getLogger(__name__)
 
@@ -274,14 +273,12 @@ class SevaModel:
     def _own_kernels(self) -> bool:
         """Whether this GPU, this precision and the settings have kernels of our own."""
         half = self.device.type == "cuda" and self._kind != torch.float32
-        return half and self.settings.fused and torch.cuda.get_device_capability(self.device) >= _HALF_KERNELS_FROM
+        return half and self.settings.fused and card_of(self.device)[0] >= OWN_KERNELS_FROM
 
     @property
     def _winograd(self) -> bool:
         """Whether wide convolutions are computed by Winograd's filtering."""
-        if not (self._own_kernels and self.settings.winograd):
-            return False
-        return winograd_fits(card_bytes(self.device))
+        return self.device.type == "cuda" and self.settings.winograd(*card_of(self.device))
 
     def _make_step(self) -> Step:
         """The fastest way to take a step here."""
@@ -333,7 +330,7 @@ def load_on(device: str, files: SevaFiles, settings: SevaSettings) -> SevaModel:
 
 
 def _codec_operations() -> Operations:
-    """Kernels of our own, which are imported on a CUDA GPU only; the autoencoder's maps are too narrow for others."""
+    """Kernels of our own, which are imported on a CUDA GPU only; the autoencoder computes in bfloat16."""
     from worldexplorer.models.seva.fused import FusedOperations
 
     return FusedOperations(packages=False, winograd=False)

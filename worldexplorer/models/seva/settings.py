@@ -11,6 +11,10 @@ from typing import Any
 
 from worldexplorer.config import Precision
 from worldexplorer.models.seva.config import TRAINED_FRAMES
+from worldexplorer.models.seva.memory import winograd_fits
+
+OWN_KERNELS_FROM = (8, 0)
+"""The least compute capability of kernels of our own."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +58,15 @@ class SevaSettings:
         """Whether anything is compiled: kernels of our own, which float32 does without, or by torch."""
         return self.compile or (self.fused and self.precision != "float32")
 
-    @property
-    def winograd(self) -> bool:
-        """Whether wide convolutions may be computed by Winograd's filtering; in bfloat16 it would round too much."""
-        return self.fused and self.precision == "float16"
+    def winograd(self, capability: tuple[int, int], card_bytes: int) -> bool:
+        """Whether wide convolutions are computed by Winograd's filtering; in bfloat16 it would round too much.
+
+        Args:
+            capability: the GPU's compute capability.
+            card_bytes: all the memory that it has.
+        """
+        kernels = self.fused and self.precision == "float16" and capability >= OWN_KERNELS_FROM
+        return kernels and winograd_fits(card_bytes)
 
     def shortcuts(self) -> dict[str, Any]:
         """What is set that changes results, for records; empty for the published way."""
