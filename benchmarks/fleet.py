@@ -26,7 +26,7 @@ import torch
 from random_seva import TINY, random_network, save_random_weights
 from rich.console import Console
 
-from worldexplorer.engine import Images, NovelViewModel, NovelViewRequest
+from worldexplorer.engine import PUBLISHED_CFG_MIN, PUBLISHED_STEPS, Images, NovelViewModel, NovelViewRequest
 from worldexplorer.geometry.cameras import normalised_intrinsics
 from worldexplorer.models.gpus import equal_gpus
 from worldexplorer.models.seva.fleet import Fleet
@@ -40,11 +40,9 @@ _FRAMES, _GIVEN = 21, 8
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--steps", type=int, default=PUBLISHED_STEPS)
     parser.add_argument("--samplings", type=int, default=4)
-    parser.add_argument("--no-compile", action="store_true", help="quicker to start")
     parser.add_argument("--tiny", action="store_true", help="tiny networks on the CPU: whether this script works")
-    parser.add_argument("--wait-for", type=Path, help="begin to measure when this file is there")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     arguments = parser.parse_args()
     console = Console()
@@ -58,11 +56,7 @@ def main() -> None:
 
     devices = ["cpu"] * 2 if arguments.tiny else list(equal_gpus(None))
     put("devices", devices)
-    settings = SevaSettings(
-        precision="float32" if arguments.tiny else "float16",
-        shorter_chunks=arguments.tiny,
-        compile=not (arguments.tiny or arguments.no_compile),
-    )
+    settings = SevaSettings(precision="float32" if arguments.tiny else "float16", shorter_chunks=arguments.tiny)
     with tempfile.TemporaryDirectory() as folder:
         files = save_random_weights(
             random_network(torch.device(devices[0]), TINY if arguments.tiny else None), Path(folder)
@@ -88,8 +82,6 @@ def measure(
     loaders = {f"{place}": partial(load_on, device, files, settings) for place, device in enumerate(devices)}
     with Fleet(loaders) as fleet:
         put("load a fleet s", round(time.perf_counter() - start, 1))
-        while arguments.wait_for and not arguments.wait_for.exists():
-            time.sleep(0.05)
         put("first samplings of 2 steps s", timed(fleet, warm)[0])
         if shutil.which("nvidia-smi"):
             query = ["nvidia-smi", "--query-compute-apps=pid,gpu_bus_id,used_memory", "--format=csv,noheader"]
@@ -125,7 +117,7 @@ def request(seed: int, frames: int, size: int, steps: int) -> NovelViewRequest:
         intrinsics=np.tile(normalised_intrinsics(), (frames, 1, 1)),
         translation_scaling_factor=1.0,
         cfg=3.0,
-        cfg_min=1.2,
+        cfg_min=PUBLISHED_CFG_MIN,
         steps=steps,
         seed=seed,
     )
