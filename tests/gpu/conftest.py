@@ -11,13 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
 
 if importlib.util.find_spec("torch") is None or importlib.util.find_spec("safetensors") is None:
-    collect_ignore_glob = [
-        "test_depth_*.py",
-        "test_memory_*.py",
-        "test_seva_*.py",
-        "test_splatting_*.py",
-        "test_vggt_*.py",
-    ]
+    collect_ignore_glob = ["test_*.py"]
 
 
 @pytest.fixture(autouse=True)
